@@ -1,0 +1,128 @@
+package jwks
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// ErrSealedByAnother is returned by Sealer.Open for a key that another sealing
+// key has sealed.
+var ErrSealedByAnother = errors.New("the signing key was sealed with another sealing key")
+
+// SealingKeySize is the size in bytes of a sealing key: AES-256.
+const SealingKeySize = 32
+
+// SealedKey is a Key as it is stored. Nothing in it is secret without the
+// sealing key.
+type SealedKey struct {
+	KID       string
+	Algorithm string
+	PublicJWK []byte // JSON, for those who look at the table
+	Sealed    []byte // nonce, then AES-256-GCM of the PKCS #8 private key
+	SealedBy  string // Sealer.ID of the sealing key
+	CreatedAt time.Time
+	SignsFrom time.Time
+}
+
+// Sealer seals and opens signing keys with AES-256-GCM. It does not print its key.
+type Sealer struct {
+	aead cipher.AEAD
+	id   string
+}
+
+// NewSealer makes a Sealer of a key of SealingKeySize bytes.
+func NewSealer(key []byte) (*Sealer, error) {
+	if len(key) != SealingKeySize {
+		return nil, fmt.Errorf("a sealing key has %d bytes, this one has %d", SealingKeySize, len(key))
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the sealing key: %w", err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the sealing key: %w", err)
+	}
+	// The prefix keeps this digest apart from any other use of the key, and 64
+	// of its bits tell sealing keys apart while giving nothing away of a key of
+	// 256 random bits.
+	digest := sha256.Sum256(append([]byte("authz sealing key id\x00"), key...))
+	return &Sealer{aead: aead, id: base64.RawURLEncoding.EncodeToString(digest[:8])}, nil
+}
+
+// ID names the sealing key without revealing it.
+func (s *Sealer) ID() string { return s.id }
+
+// LogValue keeps the sealing key out of logs.
+func (s *Sealer) LogValue() slog.Value { return slog.StringValue("sealing key " + s.id) }
+
+// String keeps the sealing key out of messages.
+func (s *Sealer) String() string { return "sealing key " + s.id }
+
+// GoString keeps the sealing key out of %#v.
+func (s *Sealer) GoString() string { return s.String() }
+
+// Seal makes k storable.
+func (s *Sealer) Seal(k *Key) (SealedKey, error) {
+	der, err := k.marshalPrivate()
+	if err != nil {
+		return SealedKey{}, fmt.Errorf("encoding the signing key: %w", err)
+	}
+	public, err := json.Marshal(k.Public())
+	if err != nil {
+		return SealedKey{}, fmt.Errorf("encoding the public key: %w", err)
+	}
+	sealed := SealedKey{
+		KID: k.KID, Algorithm: string(Algorithm), PublicJWK: public, SealedBy: s.id,
+		CreatedAt: k.CreatedAt, SignsFrom: k.SignsFrom,
+	}
+	nonce := make([]byte, s.aead.NonceSize())
+	rand.Read(nonce) // never fails (crypto/rand)
+	sealed.Sealed = s.aead.Seal(nonce, nonce, der, sealed.boundData())
+	return sealed, nil
+}
+
+// Open makes a stored key usable. It returns ErrSealedByAnother for a key that
+// another sealing key sealed, and fails on a key that was altered.
+func (s *Sealer) Open(sealed SealedKey) (*Key, error) {
+	if sealed.SealedBy != s.id {
+		return nil, fmt.Errorf("%w: key %s was sealed by %s, this one is %s", ErrSealedByAnother, sealed.KID, sealed.SealedBy, s.id)
+	}
+	if sealed.Algorithm != string(Algorithm) {
+		return nil, fmt.Errorf("signing key %s: algorithm %q is not known to this build", sealed.KID, sealed.Algorithm)
+	}
+	size := s.aead.NonceSize()
+	if len(sealed.Sealed) < size {
+		return nil, fmt.Errorf("signing key %s is cut short", sealed.KID)
+	}
+	der, err := s.aead.Open(nil, sealed.Sealed[:size], sealed.Sealed[size:], sealed.boundData())
+	if err != nil {
+		return nil, fmt.Errorf("signing key %s was altered: %w", sealed.KID, err)
+	}
+	private, err := parsePrivate(der)
+	if err != nil {
+		return nil, fmt.Errorf("signing key %s: %w", sealed.KID, err)
+	}
+	k, err := newKey(private, sealed.CreatedAt, sealed.SignsFrom)
+	if err != nil {
+		return nil, err
+	}
+	if k.KID != sealed.KID {
+		return nil, fmt.Errorf("signing key %s is stored under another name", sealed.KID)
+	}
+	return k, nil
+}
+
+// boundData is authenticated with the sealed key, so that whoever writes to
+// the table cannot give one key another's name or algorithm.
+func (k SealedKey) boundData() []byte {
+	return []byte("authz signing key\x00" + k.KID + "\x00" + k.Algorithm)
+}
