@@ -1,0 +1,60 @@
+package dpopbind
+
+import (
+	"slices"
+	"strings"
+)
+
+// Algorithm is the name of a JWS signature algorithm, as in the IANA registry
+// and a proof's alg.
+type Algorithm string
+
+// The algorithms that a proof can be signed with. There is no symmetric one and
+// no "none": RFC 9449 §4.2 forbids both.
+const (
+	ES256 Algorithm = "ES256" // ECDSA on P-256 with SHA-256, RFC 7518 §3.4
+	EdDSA Algorithm = "EdDSA" // Ed25519 only, RFC 8037 §3.1
+	PS256 Algorithm = "PS256" // RSASSA-PSS with SHA-256, RFC 7518 §3.5
+	RS256 Algorithm = "RS256" // RSASSA-PKCS1-v1_5 with SHA-256, RFC 7518 §3.3
+)
+
+// DefaultAlgorithms returns all algorithms of this package, in the order of
+// preference: ES256, EdDSA, PS256, RS256. It is the value for the metadata
+// dpop_signing_alg_values_supported (RFC 9449 §5.1) of a server that does not
+// restrict them.
+func DefaultAlgorithms() []Algorithm {
+	return []Algorithm{ES256, EdDSA, PS256, RS256}
+}
+
+// kty is the one key type that an algorithm fits, "" for an unknown algorithm.
+func (a Algorithm) kty() string {
+	switch a {
+	case ES256:
+		return ktyEC
+	case EdDSA:
+		return ktyOKP
+	case PS256, RS256:
+		return ktyRSA
+	}
+	return ""
+}
+
+func joinAlgorithms(algs []Algorithm) string {
+	var b strings.Builder
+	for i, a := range algs {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(a))
+	}
+	return b.String()
+}
+
+func hasDuplicate(algs []Algorithm) bool {
+	for i, a := range algs {
+		if slices.Contains(algs[:i], a) {
+			return true
+		}
+	}
+	return false
+}

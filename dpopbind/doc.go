@@ -1,0 +1,38 @@
+// Package dpopbind is RFC 9449, Demonstrating Proof of Possession (DPoP), by
+// itself and for both sides: a server checks proofs with a [Checker], a client
+// makes them with a [Key].
+//
+// # Checking a proof
+//
+// The work is cut in two, so that what costs nothing comes before what costs
+// something. [Checker.Check] does every check of RFC 9449 §4.3 but the
+// signature: it needs no I/O, no private key and no public-key arithmetic
+// beyond decoding the sender's key. [Proof.VerifySignature] does the rest. A
+// server can answer a stale or misdirected proof between the two, before it
+// authenticates anyone.
+//
+// # What it assumes of its callers
+//
+// A [Proof] that Check returned is a claim and no more until VerifySignature
+// has returned nil: everything in it is the sender's own word. The caller
+//
+//   - takes the header with [ProofHeader], which refuses two of them;
+//   - builds the [Target] from its own configuration, and never from the Host
+//     header or a forwarded one;
+//   - verifies the signature before it trusts the key's name ([Proof.JKT]);
+//   - compares [Proof.Nonce] with the nonces it handed out, if it demands one;
+//   - at a resource, uses [Checker.CheckWithToken] and compares [Proof.JKT]
+//     with the token's cnf.jkt (RFC 9449 §4.3, check 12, second half);
+//   - spends [Proof.SpendKey] atomically, at the moment of acceptance, and
+//     remembers it until [Proof.AcceptedUntil]. Nothing here remembers
+//     anything: without that, each proof can be replayed within its window.
+//
+// # Whom it does not trust
+//
+// The sender, wholly: the key, the algorithm and every claim are the sender's
+// choice, so whatever two parsers could read in two ways is refused. That means
+// duplicate or case-variant JSON members, non-canonical base64, padded integers,
+// unusual points, critical extensions. Nor the bytes of the signature, which a
+// third party can vary without the key (ECDSA is malleable): no identity is
+// derived from them. Any input yields a Proof or a [*ProofError], and no panic.
+package dpopbind
