@@ -1,0 +1,50 @@
+package authz
+
+import "time"
+
+// AuditKind says what an AuditEvent tells of.
+type AuditKind string
+
+// The kinds of events.
+const (
+	AuditTokenIssued     AuditKind = "token.issued"
+	AuditTokenRevoked    AuditKind = "token.revoked"
+	AuditClientCreated   AuditKind = "client.created"
+	AuditClientDisabled  AuditKind = "client.disabled"
+	AuditClientEnabled   AuditKind = "client.enabled"
+	AuditClientDeleted   AuditKind = "client.deleted"
+	AuditResourceCreated AuditKind = "resource.created"
+	AuditResourceUpdated AuditKind = "resource.updated"
+	AuditResourceDeleted AuditKind = "resource.deleted"
+	AuditKeyCreated      AuditKind = "signing_key.created"
+)
+
+// AuditEvent is a line of the audit trail: who did what to what, when, from
+// where. It is written in the transaction of what it tells of. Nothing in it
+// is secret: tokens appear by their jti, keys by their thumbprint.
+type AuditEvent struct {
+	ID         JTI
+	At         time.Time
+	Kind       AuditKind
+	Actor      string // "client:" or "operator:" and a name, or "server"
+	ClientID   string
+	Resource   string
+	JTI        JTI // zero: no token
+	JKT        string
+	RequestID  string
+	RemoteAddr string
+	Detail     map[string]any // what else a reader wants to know; nil: nothing
+}
+
+// NewAuditEvent makes an event of the moment now.
+func NewAuditEvent(now time.Time, kind AuditKind, actor string) AuditEvent {
+	return AuditEvent{ID: NewJTI(now), At: now, Kind: kind, Actor: actor}
+}
+
+// ActorServer is the actor of what the server does by itself.
+const ActorServer = "server"
+
+func actorClient(id string) string { return "client:" + id }
+
+// ActorOperator is the actor of what someone does at the command line.
+func ActorOperator(name string) string { return "operator:" + name }

@@ -1,0 +1,99 @@
+package authz
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// credentials are what a request authenticates its client with.
+type credentials struct {
+	clientID string
+	method   AuthMethod
+	digest   Digest // of the secret; the secret itself goes no further
+}
+
+// authenticateClient tells which client a request is from. Whatever is wrong
+// with the credentials, the answer is one and the same, and so is the work:
+// one look-up, one digest, and a comparison in constant time.
+func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url.Values) (*Client, error) {
+	presented, err := presentedCredentials(h, form)
+	if err != nil {
+		return nil, err
+	}
+	client := &Client{}
+	if validClientID(presented.clientID) { // what cannot be registered is not looked up
+		found, err := s.store.Client(ctx, presented.clientID, s.now())
+		switch {
+		case err == nil:
+			client = found
+		case !errors.Is(err, ErrNotFound):
+			return nil, errUnavailable("reading the client", err)
+		}
+	}
+	if !presented.digest.matchesAny(client.Secrets) {
+		return nil, errInvalidClient(errors.New("unknown client or wrong secret"))
+	}
+	// From here on the client is proven to be who it says: it may be told.
+	if client.AuthMethod != presented.method { // one method a client
+		return nil, errClientRefused("This client is registered for " + string(client.AuthMethod) + ", and authenticated by " + string(presented.method) + ".")
+	}
+	if client.Disabled() {
+		return nil, errClientRefused("This client is disabled. Ask an operator to enable it.")
+	}
+	return client, nil
+}
+
+// presentedCredentials reads RFC 6749 §2.3.1 credentials, by one method only
+// (§2.3: a client MUST NOT use more than one in a request).
+func presentedCredentials(h http.Header, form url.Values) (credentials, error) {
+	authorization := h.Values("Authorization")
+	inBody := form.Has("client_secret")
+	switch {
+	case len(authorization) > 1:
+		return credentials{}, errInvalidRequest("Send one Authorization header.")
+	case form.Has("client_assertion") || form.Has("client_assertion_type"):
+		return credentials{}, errInvalidClient(errors.New("client assertions are not supported"))
+	case len(authorization) == 1 && inBody:
+		return credentials{}, errInvalidRequest("The client authenticates in the Authorization header and in the body. Use one method.")
+	case len(authorization) == 1:
+		return basicCredentials(authorization[0], form)
+	case inBody:
+		return credentials{
+			clientID: form.Get("client_id"),
+			method:   ClientSecretPost,
+			digest:   DigestOf(form.Get("client_secret")),
+		}, nil
+	default:
+		return credentials{}, errInvalidClient(errors.New("no client credentials"))
+	}
+}
+
+// basicCredentials reads HTTP Basic (RFC 7617 §2), each half of which is
+// form-encoded first (RFC 6749 §2.3.1 and appendix B).
+func basicCredentials(authorization string, form url.Values) (credentials, error) {
+	scheme, encoded, _ := strings.Cut(authorization, " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return credentials{}, errInvalidClient(errors.New("the Authorization scheme is not Basic"))
+	}
+	decoded, err := base64.StdEncoding.Strict().DecodeString(strings.TrimLeft(encoded, " "))
+	if err != nil {
+		return credentials{}, errInvalidClient(errors.New("the Basic credentials are not base64"))
+	}
+	rawID, rawSecret, ok := strings.Cut(string(decoded), ":")
+	if !ok {
+		return credentials{}, errInvalidClient(errors.New("the Basic credentials have no colon"))
+	}
+	id, idErr := url.QueryUnescape(rawID)
+	secret, secretErr := url.QueryUnescape(rawSecret)
+	if idErr != nil || secretErr != nil || secret == "" {
+		return credentials{}, errInvalidClient(errors.New("the Basic credentials are not form-encoded, or empty"))
+	}
+	if form.Has("client_id") && form.Get("client_id") != id {
+		return credentials{}, errInvalidRequest("The client_id in the body is not the one in the Authorization header.")
+	}
+	return credentials{clientID: id, method: ClientSecretBasic, digest: DigestOf(secret)}, nil
+}

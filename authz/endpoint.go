@@ -1,0 +1,146 @@
+package authz
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/cargokey/authz/dpopbind"
+)
+
+// event is what is known of a request at its end: one line in the log. What a
+// client sent is in it only where it was recognised.
+type event struct {
+	endpoint  string
+	requestID string
+	remote    string
+	started   time.Time
+	status    int
+	clientID  string
+	resource  string
+	jti       JTI
+	jkt       string
+	tokenType string
+	active    *bool
+	err       *oauthError
+}
+
+// handlerFunc answers one endpoint, or returns the error to answer with.
+type handlerFunc func(w http.ResponseWriter, r *http.Request, ev *event) error
+
+// endpoint is what all endpoints have in common: the request id, the error's
+// answer, one log line and the metrics.
+func (s *Server) endpoint(name string, h handlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ev := &event{endpoint: name, requestID: newRequestID(), remote: remoteHost(r), started: time.Now()}
+		w.Header().Set("X-Request-Id", ev.requestID)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		rec := &statusRecorder{ResponseWriter: w}
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.Error("panic", "request_id", ev.requestID, "endpoint", name, "panic", p, "stack", string(debug.Stack()))
+				ev.err = answerTo(errPanicked)
+				if rec.status == 0 {
+					ev.err.write(rec)
+				}
+			}
+			ev.status = rec.status
+			s.finish(r.Context(), ev)
+		}()
+		if err := h(rec, r, ev); err != nil {
+			ev.err = answerTo(err)
+			ev.err.write(rec)
+		}
+	})
+}
+
+var errPanicked = errors.New("the handler panicked")
+
+func (s *Server) finish(ctx context.Context, ev *event) {
+	elapsed := time.Since(ev.started)
+	outcome := "ok"
+	if ev.err != nil {
+		outcome = ev.err.code
+	}
+	s.metrics.observe(ev, outcome, elapsed)
+
+	attrs := []slog.Attr{
+		slog.String("request_id", ev.requestID),
+		slog.String("endpoint", ev.endpoint),
+		slog.Int("status", ev.status),
+		slog.String("outcome", outcome),
+		slog.Duration("elapsed", elapsed),
+		slog.String("remote", ev.remote),
+	}
+	for _, a := range []struct{ key, value string }{
+		{"client_id", ev.clientID}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"token_type", ev.tokenType},
+	} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.key, a.value))
+		}
+	}
+	if ev.jti != (JTI{}) {
+		attrs = append(attrs, slog.String("jti", ev.jti.String()))
+	}
+	if ev.active != nil {
+		attrs = append(attrs, slog.Bool("active", *ev.active))
+	}
+	level := slog.LevelInfo
+	if ev.err != nil {
+		attrs = append(attrs, slog.String("cause", ev.err.Error()))
+		level = slog.LevelWarn
+		if ev.status >= 500 {
+			level = slog.LevelError
+		}
+	}
+	var proofErr *dpopbind.ProofError
+	if ev.err != nil && errors.As(ev.err, &proofErr) {
+		attrs = append(attrs, slog.String("check", string(proofErr.Check)))
+	}
+	s.log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// newRequestID is the server's own: one that a client sends is not taken over,
+// since it could forge log lines to be another's.
+func newRequestID() string {
+	var b [12]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// remoteHost is the peer's address, never one that a header claims.
+func remoteHost(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+type statusRecorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusRecorder) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusRecorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap serves http.ResponseController.
+func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,48 @@
+package authz
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// readyTimeout bounds a readiness check: a database that answers later is not
+// one to issue tokens with.
+const readyTimeout = 2 * time.Second
+
+// healthz answers whether the process is alive. It asks nothing of anyone.
+func healthz(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, health{Status: "alive"})
+}
+
+type health struct {
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// readyz answers whether this instance can issue tokens now.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	if reason := s.notReady(ctx); reason != "" {
+		writeJSON(w, http.StatusServiceUnavailable, health{Status: "not ready", Reason: reason})
+		return
+	}
+	writeJSON(w, http.StatusOK, health{Status: "ready"})
+}
+
+// notReady says why, for those who may reach the internal listener; the
+// details are in the log.
+func (s *Server) notReady(ctx context.Context) string {
+	if s.draining.Load() {
+		return "shutting down"
+	}
+	if s.keys.current() == nil {
+		return "no signing key"
+	}
+	if err := s.store.Ready(ctx, s.now()); err != nil {
+		s.log.Warn("not ready", "cause", err)
+		return "the database is unreachable, or its schema is not what this build knows, or it lacks a partition for now"
+	}
+	return ""
+}

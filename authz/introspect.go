@@ -1,0 +1,57 @@
+package authz
+
+import (
+	"errors"
+	"net/http"
+)
+
+// introspection is RFC 7662 §2.2, with RFC 9449 §6.2's cnf.
+type introspection struct {
+	Active    bool          `json:"active"`
+	Scope     string        `json:"scope"`
+	ClientID  string        `json:"client_id"`
+	TokenType string        `json:"token_type"`
+	Subject   string        `json:"sub"`
+	Audience  string        `json:"aud"`
+	Issuer    string        `json:"iss"`
+	JTI       JTI           `json:"jti"`
+	IssuedAt  int64         `json:"iat"`
+	NotBefore int64         `json:"nbf"`
+	Expires   int64         `json:"exp"`
+	Confirm   *confirmation `json:"cnf,omitempty"`
+}
+
+// introspect answers POST /oauth/introspect (RFC 7662). The token is told by
+// its digest, whatever its form. A token that is unknown, altered, expired,
+// revoked, of a disabled client or of a resource that the caller does not
+// front gets the same answer, from the same code.
+func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) error {
+	caller, form, err := s.authenticatedForm(w, r, ev)
+	if err != nil {
+		return err
+	}
+	token := form.Get("token")
+	if token == "" {
+		return errInvalidRequest("The parameter token is missing.")
+	}
+	t, err := s.store.ActiveToken(r.Context(), DigestOf(token), caller.ID, s.now())
+	active := err == nil
+	ev.active = &active
+	switch {
+	case errors.Is(err, ErrNotFound):
+		writeJSON(w, http.StatusOK, struct {
+			Active bool `json:"active"`
+		}{false})
+		return nil
+	case err != nil:
+		return errUnavailable("reading the token", err)
+	}
+	ev.jti, ev.jkt, ev.resource = t.JTI, t.JKT, t.Resource
+	writeJSON(w, http.StatusOK, introspection{
+		Active: true, Scope: t.Scope, ClientID: t.ClientID, TokenType: tokenType(*t),
+		Subject: t.ClientID, Audience: t.Resource, Issuer: s.issuer, JTI: t.JTI,
+		IssuedAt: t.IssuedAt.Unix(), NotBefore: t.IssuedAt.Unix(), Expires: t.ExpiresAt.Unix(),
+		Confirm: confirm(t.JKT),
+	})
+	return nil
+}

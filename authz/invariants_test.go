@@ -1,0 +1,89 @@
+package authz_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// checkInvariants holds what always holds (docs/security-model.md) over the
+// whole database, at the end of every test.
+func (w *world) checkInvariants() {
+	w.t.Helper()
+	ctx := context.WithoutCancel(w.t.Context())
+	conn, err := pgx.Connect(ctx, w.database.OwnerURL)
+	if err != nil {
+		w.t.Errorf("checking invariants: %v", err)
+		return
+	}
+	defer conn.Close(ctx)
+	for _, i := range []struct{ what, sql string }{
+		{"every token has its one event of being issued, and every such event its token", `
+			select count(*) from authz.tokens t
+			full join (select * from authz.audit_events where kind = 'token.issued') e using (jti)
+			where t.jti is null or e.jti is null or e.client_id <> t.client_id or e.jkt is distinct from t.jkt`},
+		{"no token is recorded twice", `
+			select count(*) - count(distinct digest) from authz.tokens`},
+		{"every bound token has spent its own proof, and no proof is spent for nothing", `
+			select abs((select count(*) from authz.tokens where jkt is not null) - (select count(*) from authz.spent_proofs))`},
+		{"every revoked token has its one event of being revoked", `
+			select count(*) from (select * from authz.tokens where revoked_at is not null) t
+			full join (select * from authz.audit_events where kind = 'token.revoked') e using (jti)
+			where t.jti is null or e.jti is null`},
+		{"every client and resource has its event of being created", `
+			select count(*) from (select id as name from authz.clients union all select uri from authz.resources) r
+			where not exists (select from authz.audit_events e
+			  where e.kind in ('client.created', 'resource.created') and r.name in (e.client_id, e.resource))`},
+		{"every signing key has its event of being made", `
+			select count(*) from authz.signing_keys k
+			where not exists (select from authz.audit_events e where e.kind = 'signing_key.created' and e.detail->>'kid' = k.kid)`},
+	} {
+		var broken int
+		if err := conn.QueryRow(ctx, i.sql).Scan(&broken); err != nil {
+			w.t.Errorf("%s: %v", i.what, err)
+		} else if broken != 0 {
+			w.t.Errorf("broken %d times: %s", broken, i.what)
+		}
+	}
+	w.checkSecrets(ctx, conn)
+}
+
+// checkSecrets searches all logs and all tables for every secret of the test.
+func (w *world) checkSecrets(ctx context.Context, conn *pgx.Conn) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	places := map[string]string{"a log": w.logs.String()}
+	for _, table := range []string{"tokens", "spent_proofs", "audit_events", "clients", "client_secrets", "signing_keys", "resources"} {
+		var rows string
+		if err := conn.QueryRow(ctx, fmt.Sprintf("select coalesce(string_agg(t::text, E'\n'), '') from authz.%s t", table)).Scan(&rows); err != nil {
+			w.t.Errorf("reading %s: %v", table, err)
+		}
+		places["table "+table] = rows
+	}
+	for _, secret := range w.secrets {
+		for place, text := range places {
+			if strings.Contains(text, secret) {
+				w.t.Errorf("a secret of %d bytes (%.8s…) is in %s", len(secret), secret, place)
+			}
+		}
+	}
+}
+
+// count runs a query that counts, as the owner.
+func (w *world) count(sql string) int {
+	w.t.Helper()
+	ctx := context.WithoutCancel(w.t.Context())
+	conn, err := pgx.Connect(ctx, w.database.OwnerURL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	var n int
+	if err := conn.QueryRow(ctx, sql).Scan(&n); err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}

@@ -1,0 +1,110 @@
+package authz
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// The paths of the public listener.
+const (
+	pathToken      = "/oauth/token"
+	pathIntrospect = "/oauth/introspect"
+	pathRevoke     = "/oauth/revoke"
+	pathMetadata   = "/.well-known/oauth-authorization-server"
+	pathJWKS       = "/.well-known/jwks.json"
+)
+
+// metadata is RFC 8414 §2 and RFC 9449 §5.1. Algorithms for client assertions
+// are left out since no method here signs.
+type metadata struct {
+	Issuer                   string       `json:"issuer"`
+	TokenEndpoint            string       `json:"token_endpoint"`
+	IntrospectionEndpoint    string       `json:"introspection_endpoint"`
+	RevocationEndpoint       string       `json:"revocation_endpoint"`
+	JWKSURI                  string       `json:"jwks_uri"`
+	ScopesSupported          []string     `json:"scopes_supported,omitempty"`
+	ResponseTypesSupported   []string     `json:"response_types_supported"` // REQUIRED, though there is no authorization endpoint
+	GrantTypesSupported      []string     `json:"grant_types_supported"`
+	TokenAuthMethods         []AuthMethod `json:"token_endpoint_auth_methods_supported"`
+	IntrospectionAuthMethods []AuthMethod `json:"introspection_endpoint_auth_methods_supported"`
+	RevocationAuthMethods    []AuthMethod `json:"revocation_endpoint_auth_methods_supported"`
+	DPoPAlgorithms           []string     `json:"dpop_signing_alg_values_supported"`
+	ServiceDocumentation     string       `json:"service_documentation,omitempty"`
+}
+
+// discover answers GET /.well-known/oauth-authorization-server (RFC 8414 §3).
+func (s *Server) discover(w http.ResponseWriter, r *http.Request, _ *event) error {
+	if err := readOnly(w, r); err != nil {
+		return err
+	}
+	scopes, err := s.scopes.get(r.Context())
+	if err != nil {
+		return errUnavailable("reading the scopes", err)
+	}
+	document := s.metadata
+	document.ScopesSupported = scopes
+	writeJSONCached(w, document)
+	return nil
+}
+
+func (s *Server) fixedMetadata(documentation string, algorithms []string) metadata {
+	return metadata{
+		Issuer:                   s.issuer,
+		TokenEndpoint:            s.issuer + pathToken,
+		IntrospectionEndpoint:    s.issuer + pathIntrospect,
+		RevocationEndpoint:       s.issuer + pathRevoke,
+		JWKSURI:                  s.issuer + pathJWKS,
+		ResponseTypesSupported:   []string{},
+		GrantTypesSupported:      []string{grantType},
+		TokenAuthMethods:         AuthMethods(),
+		IntrospectionAuthMethods: AuthMethods(),
+		RevocationAuthMethods:    AuthMethods(),
+		DPoPAlgorithms:           algorithms,
+		ServiceDocumentation:     documentation,
+	}
+}
+
+// scopeList is the scopes of all resources, read at most once in scopesAge, so
+// that a flood of requests for the metadata is not one on the database.
+type scopeList struct {
+	store Store
+	now   func() time.Time
+
+	mu     sync.Mutex
+	scopes []string
+	readAt time.Time
+}
+
+const scopesAge = 5 * time.Second
+
+func (l *scopeList) get(ctx context.Context) ([]string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if age := l.now().Sub(l.readAt); l.scopes != nil && age >= 0 && age < scopesAge {
+		return l.scopes, nil
+	}
+	resources, err := l.store.Resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	scopes := []string{}
+	for _, r := range resources {
+		scopes = append(scopes, r.Scopes...)
+	}
+	slices.Sort(scopes)
+	l.scopes, l.readAt = slices.Compact(scopes), l.now()
+	return l.scopes, nil
+}
+
+// readOnly admits GET and HEAD.
+func readOnly(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return nil
+	}
+	err := errHTTP(http.StatusMethodNotAllowed, "Send a GET request.")
+	err.header = http.Header{"Allow": {"GET, HEAD"}}
+	return err
+}

@@ -1,0 +1,67 @@
+package authz
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cargokey/authz/dpopbind"
+)
+
+// Metrics are what the server counts. Their labels come from closed sets.
+type Metrics struct {
+	requests      *prometheus.CounterVec
+	duration      *prometheus.HistogramVec
+	tokensIssued  *prometheus.CounterVec
+	proofsRefused *prometheus.CounterVec
+	maintenance   *prometheus.CounterVec
+}
+
+// NewMetrics makes the metrics and registers them with r.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authz_requests_total", Help: "Requests, by endpoint and outcome (ok, or the OAuth error code).",
+		}, []string{"endpoint", "outcome"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "authz_request_duration_seconds", Help: "Time from a request's first byte read to its answer written.",
+			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5},
+		}, []string{"endpoint"}),
+		tokensIssued: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authz_tokens_issued_total", Help: "Access tokens issued, by token type.",
+		}, []string{"token_type"}),
+		proofsRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authz_proofs_refused_total", Help: "DPoP proofs refused, by the check that failed.",
+		}, []string{"check"}),
+		maintenance: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authz_maintenance_total", Help: "Runs of the upkeep of partitions and keys, by task and outcome.",
+		}, []string{"task", "outcome"}),
+	}
+	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.maintenance)
+	return m
+}
+
+func (m *Metrics) observe(ev *event, outcome string, elapsed time.Duration) {
+	m.requests.WithLabelValues(ev.endpoint, outcome).Inc()
+	m.duration.WithLabelValues(ev.endpoint).Observe(elapsed.Seconds())
+	if ev.err == nil {
+		return
+	}
+	var proofErr *dpopbind.ProofError
+	switch {
+	case errors.As(ev.err, &proofErr):
+		m.proofsRefused.WithLabelValues(string(proofErr.Check)).Inc()
+	case errors.Is(ev.err, dpopbind.ErrNoProof):
+		m.proofsRefused.WithLabelValues("missing").Inc()
+	case errors.Is(ev.err, ErrProofSpent):
+		m.proofsRefused.WithLabelValues("replay").Inc()
+	}
+}
+
+func outcome(err error) string {
+	if err != nil {
+		return "failed"
+	}
+	return "ok"
+}

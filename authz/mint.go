@@ -1,0 +1,101 @@
+package authz
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ory/fosite"
+
+	"github.com/cargokey/authz/jwks"
+)
+
+// claims of an access token (RFC 9068 §2.2, RFC 9449 §6).
+type claims struct {
+	Issuer   string        `json:"iss"`
+	Subject  string        `json:"sub"`
+	Audience string        `json:"aud"`
+	ClientID string        `json:"client_id"`
+	Scope    string        `json:"scope"`
+	IssuedAt int64         `json:"iat"`
+	Expires  int64         `json:"exp"`
+	JTI      JTI           `json:"jti"`
+	Confirm  *confirmation `json:"cnf,omitempty"`
+}
+
+// confirmation is RFC 7800's cnf with RFC 9449 §6.1's member.
+type confirmation struct {
+	JKT string `json:"jkt"`
+}
+
+func confirm(jkt string) *confirmation {
+	if jkt == "" {
+		return nil
+	}
+	return &confirmation{JKT: jkt}
+}
+
+// minter makes access tokens: fosite's AccessTokenStrategy. fosite's own JWT
+// strategy writes another typ and another scope, and another jti at each look.
+type minter struct{ server *Server }
+
+// GenerateAccessToken mints the token that the session was granted. Everything
+// that the Store will record is fixed here, before the token exists.
+func (m minter) GenerateAccessToken(_ context.Context, request fosite.Requester) (token, signature string, err error) {
+	s, ok := request.GetSession().(*session)
+	if !ok {
+		return "", "", errors.New("minting: not a session of this server")
+	}
+	now := m.server.now()
+	s.token = Token{
+		JTI:      NewJTI(now),
+		ClientID: s.client.ID,
+		Resource: s.grant.Resource,
+		Scope:    strings.Join(s.scopes, " "),
+		IssuedAt: now,
+		// Whole seconds, as exp has them: the Store and the token agree on the end.
+		ExpiresAt: now.Truncate(time.Second).Add(s.grant.TokenTTL),
+	}
+	if s.proof != nil {
+		s.token.JKT = s.proof.JKT()
+	}
+	if s.client.TokenFormat == FormatOpaque {
+		token = random(OpaqueTokenPrefix)
+	} else if token, err = m.signed(s.token); err != nil {
+		return "", "", err
+	}
+	s.token.Digest = DigestOf(token)
+	return token, hex.EncodeToString(s.token.Digest[:]), nil
+}
+
+func (m minter) signed(t Token) (string, error) {
+	payload, err := json.Marshal(claims{
+		Issuer: m.server.issuer, Subject: t.ClientID, Audience: t.Resource, ClientID: t.ClientID,
+		Scope: t.Scope, IssuedAt: t.IssuedAt.Unix(), Expires: t.ExpiresAt.Unix(), JTI: t.JTI,
+		Confirm: confirm(t.JKT),
+	})
+	if err != nil {
+		return "", fmt.Errorf("encoding the claims: %w", err)
+	}
+	token, err := m.server.keys.current().Sign(t.IssuedAt, jwks.TypeAccessToken, payload)
+	if err != nil {
+		return "", fmt.Errorf("minting: %w", err)
+	}
+	return token, nil
+}
+
+// AccessTokenSignature is what fosite calls a token's name: its digest.
+func (minter) AccessTokenSignature(_ context.Context, token string) string {
+	d := DigestOf(token)
+	return hex.EncodeToString(d[:])
+}
+
+// ValidateAccessToken is part of fosite's interface; no flow of this server
+// calls it, since the digest alone tells a token.
+func (minter) ValidateAccessToken(context.Context, fosite.Requester, string) error {
+	return errors.New("tokens are validated by their digest")
+}

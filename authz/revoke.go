@@ -1,0 +1,51 @@
+package authz
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+)
+
+// revoke answers POST /oauth/revoke (RFC 7009). It answers 200 only for a
+// token that is inactive from then on: its own token just revoked, or one that
+// never was or is no more.
+func (s *Server) revoke(w http.ResponseWriter, r *http.Request, ev *event) error {
+	caller, form, err := s.authenticatedForm(w, r, ev)
+	if err != nil {
+		return err
+	}
+	token := form.Get("token")
+	if token == "" {
+		return errInvalidRequest("The parameter token is missing.")
+	}
+	// token_type_hint is not needed (RFC 7009 §2.1: it may be ignored).
+	audit := NewAuditEvent(s.now(), AuditTokenRevoked, actorClient(caller.ID))
+	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
+	revoked, err := s.store.RevokeToken(r.Context(), DigestOf(token), caller.ID, audit)
+	switch {
+	case errors.Is(err, ErrNotFound): // RFC 7009 §2.2: an invalid token is no error
+	case errors.Is(err, ErrNotOwner): // RFC 7009 §2.1
+		return errUnauthorizedClient("This token was issued to another client, and stays as it is.")
+	case err != nil: // RFC 7009 §2.2.1
+		return errUnavailable("revoking the token", err)
+	default:
+		ev.jti, ev.jkt, ev.resource = revoked.JTI, revoked.JKT, revoked.Resource
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// authenticatedForm is how requests to introspection and revocation begin.
+func (s *Server) authenticatedForm(w http.ResponseWriter, r *http.Request, ev *event) (*Client, url.Values, error) {
+	form, err := parseForm(w, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	caller, err := s.authenticateClient(r.Context(), r.Header, form)
+	if err != nil {
+		return nil, nil, err
+	}
+	ev.clientID = caller.ID
+	return caller, form, nil
+}

@@ -1,0 +1,215 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/ory/fosite"
+
+	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/dpopbind/dpopfosite"
+	"github.com/cargokey/authz/jwks"
+)
+
+// Limits of what can be configured: a spent proof is kept for two hours at
+// least, and must outlive its window by far.
+const (
+	DefaultProofLifetime = 60 * time.Second
+	DefaultClockSkew     = 15 * time.Second
+	maxProofLifetime     = 10 * time.Minute
+	maxClockSkew         = 5 * time.Minute
+)
+
+// Config is what New needs. Nothing in it has a hidden default but where it
+// says so.
+type Config struct {
+	// Issuer is the server's issuer identifier (RFC 8414 §2): https, a host,
+	// no path, query or fragment. http is admitted for loopback hosts only.
+	Issuer string
+	// TokenEndpointAliases are further URLs that a client may sign as htu.
+	TokenEndpointAliases []string
+	// ServiceDocumentation is a URL for the metadata; empty: none.
+	ServiceDocumentation string
+	// ProofLifetime is how long a proof is accepted after its iat, without the
+	// skew; 1 s to 10 min.
+	ProofLifetime time.Duration
+	// ClockSkew is how far a client's clock may be off, either way; 1 s to 5 min.
+	ClockSkew time.Duration
+
+	Store   Store
+	Sealer  *jwks.Sealer
+	Metrics *Metrics
+	Log     *slog.Logger
+	Now     func() time.Time // the one source of time for all that is decided
+}
+
+// Server is the authorization server of one instance. It is made by New and
+// safe for concurrent use.
+type Server struct {
+	issuer      string
+	store       Store
+	now         func() time.Time
+	log         *slog.Logger
+	metrics     *Metrics
+	keys        keyring
+	scopes      scopeList
+	metadata    metadata
+	oauth2      fosite.OAuth2Provider
+	proofWindow time.Duration
+	draining    atomic.Bool
+}
+
+// New makes a Server and brings the Store to where it can issue: partitions
+// around now, and a first signing key where there is none. It fails with
+// jwks.ErrSealedByAnother where the sealing key is not the one that sealed the
+// stored keys.
+func New(ctx context.Context, c Config) (*Server, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		issuer: c.Issuer, store: c.Store, log: c.Log, metrics: c.Metrics,
+		// Microseconds are what Postgres keeps.
+		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
+		proofWindow: c.ProofLifetime + 2*c.ClockSkew,
+	}
+	s.keys = keyring{store: c.Store, sealer: c.Sealer, now: s.now}
+	s.scopes = scopeList{store: c.Store, now: s.now}
+
+	checker, err := dpopbind.NewChecker(dpopbind.CheckerConfig{
+		Lifetime: c.ProofLifetime, ClockSkew: c.ClockSkew, Now: s.now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("configuring proofs: %w", err)
+	}
+	target, err := dpopbind.NewTarget(http.MethodPost, append([]string{c.Issuer + pathToken}, c.TokenEndpointAliases...)...)
+	if err != nil {
+		return nil, fmt.Errorf("configuring proofs: %w", err)
+	}
+	dpop, err := dpopfosite.New(dpopfosite.Config{Checker: checker, Target: target, BearerAdmitted: bearerAdmitted})
+	if err != nil {
+		return nil, err
+	}
+	s.oauth2 = s.assemble(dpop)
+	var algorithms []string
+	for _, a := range dpopbind.DefaultAlgorithms() {
+		algorithms = append(algorithms, string(a))
+	}
+	s.metadata = s.fixedMetadata(c.ServiceDocumentation, algorithms)
+
+	if err := s.store.Maintain(ctx, s.now()); err != nil {
+		return nil, fmt.Errorf("preparing partitions: %w", err)
+	}
+	if err := s.keys.ensureFirst(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.keys.load(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c *Config) validate() error {
+	if c.Store == nil || c.Sealer == nil || c.Metrics == nil || c.Log == nil || c.Now == nil {
+		return errors.New("authz: Store, Sealer, Metrics, Log and Now are all needed")
+	}
+	if err := ValidateIssuer(c.Issuer); err != nil {
+		return err
+	}
+	if c.ProofLifetime < time.Second || c.ProofLifetime > maxProofLifetime {
+		return fmt.Errorf("the lifetime of proofs is %s; it may be 1s to %s", c.ProofLifetime, maxProofLifetime)
+	}
+	if c.ClockSkew < time.Second || c.ClockSkew > maxClockSkew {
+		return fmt.Errorf("the clock skew is %s; it may be 1s to %s", c.ClockSkew, maxClockSkew)
+	}
+	return nil
+}
+
+// ValidateIssuer holds RFC 8414 §2, and that plain http is for loopback only:
+// client secrets and tokens cross this connection.
+func ValidateIssuer(issuer string) error {
+	u, err := url.Parse(issuer)
+	switch {
+	case err != nil || !u.IsAbs() || u.Host == "" || u.Hostname() == "":
+		return errors.New("not an absolute URL with a host")
+	case u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
+		return errors.New("an issuer is scheme, host and port only: no user, path, trailing slash, query or fragment")
+	case u.Scheme == "https":
+		return nil
+	case u.Scheme == "http" && isLoopback(u.Hostname()):
+		return nil
+	default:
+		return errors.New("an issuer is https; http is for loopback hosts only (127.0.0.1, [::1], localhost)")
+	}
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Handler serves the public listener.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(pathToken, s.endpoint("token", s.token))
+	mux.Handle(pathIntrospect, s.endpoint("introspect", s.introspect))
+	mux.Handle(pathRevoke, s.endpoint("revoke", s.revoke))
+	mux.Handle(pathMetadata, s.endpoint("metadata", s.discover))
+	mux.Handle(pathJWKS, s.endpoint("jwks", s.jwks))
+	return mux
+}
+
+// InternalHandler serves the internal listener; metrics is what answers
+// /metrics.
+func (s *Server) InternalHandler(metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.Handle("GET /metrics", metrics)
+	return mux
+}
+
+// maintainEvery is how often an instance looks after partitions, which are
+// made hours ahead.
+const maintainEvery = 5 * time.Minute
+
+// Run looks after partitions and keys until ctx ends. A failure is logged,
+// counted and tried again at the next turn.
+func (s *Server) Run(ctx context.Context) {
+	partitions := time.NewTicker(maintainEvery)
+	defer partitions.Stop()
+	keys := time.NewTicker(keysAge)
+	defer keys.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-partitions.C:
+			s.look(ctx, "partitions", func(ctx context.Context) error { return s.store.Maintain(ctx, s.now()) })
+		case <-keys.C:
+			s.look(ctx, "keys", s.keys.load)
+		}
+	}
+}
+
+// look runs one task of upkeep, in bounded time.
+func (s *Server) look(ctx context.Context, task string, do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err := do(ctx)
+	s.metrics.maintenance.WithLabelValues(task, outcome(err)).Inc()
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("upkeep failed", "task", task, "cause", err)
+	}
+}
+
+// Drain makes the server not ready, so that balancers send it nothing more.
+func (s *Server) Drain() { s.draining.Store(true) }

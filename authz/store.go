@@ -1,0 +1,121 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cargokey/authz/jwks"
+)
+
+// Errors of a Store that callers branch on. Any other error means that the
+// Store could not do, or could not tell whether it has done, what was asked:
+// the caller refuses.
+var (
+	// ErrNotFound: no such client, resource or token.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: a client or resource of this name is registered already.
+	ErrExists = errors.New("is registered already")
+	// ErrInUse: a scope or a resource is granted to, or introspected by, a client.
+	ErrInUse = errors.New("is still granted to a client")
+	// ErrNotDefined: a grant names a resource or a scope that is not registered.
+	ErrNotDefined = errors.New("names a resource or a scope that is not registered")
+	// ErrProofSpent: the proof was accepted before.
+	ErrProofSpent = errors.New("the proof was spent before")
+	// ErrClientGone: the client was disabled or deleted since it authenticated.
+	ErrClientGone = errors.New("the client was disabled or deleted")
+	// ErrNotOwner: the token is another client's.
+	ErrNotOwner = errors.New("the token is another client's")
+)
+
+// Token is an issued token as the Store knows it. The token itself is not
+// stored, only its digest.
+type Token struct {
+	JTI       JTI
+	Digest    Digest
+	ClientID  string
+	Resource  string
+	Scope     string // space-separated
+	JKT       string // empty: a bearer token
+	IssuedAt  time.Time
+	ExpiresAt time.Time
+	RevokedAt time.Time // zero: not revoked
+}
+
+// Spending names a proof so that it can be accepted only once.
+type Spending struct {
+	Digest   Digest        // of (jkt, htu, jti)
+	IssuedAt time.Time     // the proof's iat
+	Window   time.Duration // how far from iat, either way, an equal name is the same proof
+}
+
+// Issue is a token to record.
+type Issue struct {
+	Token Token
+	Proof *Spending // nil: a bearer token
+	Event AuditEvent
+}
+
+// Store keeps registrations, tokens, spent proofs, signing keys and the audit
+// trail. What a method reports as done is durable and seen by every instance
+// from then on; what it writes, it writes together with its AuditEvent or not
+// at all. Times are the callers'.
+type Store interface {
+	// Ready returns nil when tokens can be recorded at the moment now: the
+	// database answers, its schema is one that this build knows, and there is
+	// a partition for now.
+	Ready(ctx context.Context, now time.Time) error
+	// Maintain makes partitions around now and drops those that are of no more
+	// use. Instances may call it at the same time.
+	Maintain(ctx context.Context, now time.Time) error
+
+	// Client returns a client with its grants and the secrets in force at now,
+	// or ErrNotFound. A disabled client is found.
+	Client(ctx context.Context, id string, now time.Time) (*Client, error)
+	Clients(ctx context.Context, now time.Time) ([]*Client, error)
+	// CreateClient fails with ErrExists or ErrNotDefined. Tokens of an earlier
+	// client of the same ID stay inactive.
+	CreateClient(ctx context.Context, c *Client, event AuditEvent) error
+	// SetClientDisabled fails with ErrNotFound. Enabling a client does not
+	// bring back the tokens from before.
+	SetClientDisabled(ctx context.Context, id string, disabled bool, event AuditEvent) error
+	// DeleteClient fails with ErrNotFound. The client's tokens are inactive
+	// from then on.
+	DeleteClient(ctx context.Context, id string, event AuditEvent) error
+
+	// Resource returns ErrNotFound for one that is not registered.
+	Resource(ctx context.Context, uri string) (*Resource, error)
+	Resources(ctx context.Context) ([]*Resource, error)
+	// CreateResource fails with ErrExists.
+	CreateResource(ctx context.Context, r *Resource, event AuditEvent) error
+	// UpdateResource replaces all but URI and CreatedAt. It fails with
+	// ErrNotFound, and with ErrInUse where it would remove a granted scope.
+	UpdateResource(ctx context.Context, r *Resource, event AuditEvent) error
+	// DeleteResource fails with ErrNotFound or ErrInUse.
+	DeleteResource(ctx context.Context, uri string, event AuditEvent) error
+
+	// RecordToken spends the proof and records the token in one step: of any
+	// number of calls with the same proof, on any number of instances, one
+	// succeeds and all others fail with ErrProofSpent. It fails with
+	// ErrClientGone where the client is not enabled.
+	RecordToken(ctx context.Context, issue Issue) error
+	// ActiveToken returns the token of this digest if it is active at now and
+	// gateway may introspect its resource; ErrNotFound for every other case.
+	ActiveToken(ctx context.Context, digest Digest, gateway string, now time.Time) (*Token, error)
+	// RevokeToken makes the token of this digest inactive. It fails with
+	// ErrNotFound for a token that is unknown or has expired at now, and with
+	// ErrNotOwner for one that was issued to another client than owner; an
+	// empty owner stands for the operator. A revoked token stays as it is.
+	RevokeToken(ctx context.Context, digest Digest, owner string, event AuditEvent) (*Token, error)
+	// RevokeTokenByJTI is RevokeToken for an operator who knows the name only.
+	RevokeTokenByJTI(ctx context.Context, jti JTI, event AuditEvent) (*Token, error)
+	// Tokens lists a client's tokens that have not expired at now, the latest
+	// first, up to limit.
+	Tokens(ctx context.Context, clientID string, now time.Time, limit int) ([]*Token, error)
+
+	// SigningKeys returns every key of the server, sealed.
+	SigningKeys(ctx context.Context) ([]jwks.SealedKey, error)
+	// AddFirstSigningKey stores a key if there is none yet. Of several calls,
+	// on any number of instances, one stores its key; none fails for that.
+	AddFirstSigningKey(ctx context.Context, key jwks.SealedKey, event AuditEvent) error
+}

@@ -1,0 +1,97 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/cargokey/authz/dpopbind/dpopfosite"
+)
+
+// tokenResponse is RFC 6749 §5.1.
+type tokenResponse struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"` // DPoP (RFC 9449 §5) or Bearer
+	ExpiresIn   int64  `json:"expires_in"` // seconds
+	Scope       string `json:"scope"`
+}
+
+// token answers POST /oauth/token (RFC 6749 §4.4, RFC 8707, RFC 9449 §5). The
+// way of a request: its form here, then in fosite's order the proof but for its
+// signature (dpopfosite), the client (clientauth.go), the signature
+// (dpopfosite), the grant (grant.go), the token (mint.go), and recordToken.
+func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error {
+	form, err := parseForm(w, r)
+	if err != nil {
+		return err
+	}
+	switch form.Get("grant_type") {
+	case grantType:
+	case "":
+		return errInvalidRequest("The parameter grant_type is missing: set it to client_credentials.")
+	default:
+		return errUnsupportedGrant()
+	}
+	// fosite reads an audience parameter of its own, which is nothing here.
+	form.Del("audience")
+	r.Form, r.PostForm = form, form // so that fosite parses nothing again
+
+	state := &session{event: ev}
+	request, err := s.oauth2.NewAccessRequest(r.Context(), r, state)
+	if err != nil {
+		return err
+	}
+	response, err := s.oauth2.NewAccessResponse(r.Context(), request)
+	if err != nil {
+		return err
+	}
+	ev.tokenType = tokenType(state.token)
+	s.metrics.tokensIssued.WithLabelValues(ev.tokenType).Inc()
+	writeJSON(w, http.StatusOK, tokenResponse{
+		AccessToken: response.GetAccessToken(),
+		TokenType:   ev.tokenType,
+		ExpiresIn:   state.token.ExpiresAt.Unix() - state.token.IssuedAt.Unix(),
+		Scope:       state.token.Scope,
+	})
+	return nil
+}
+
+// tokenType is RFC 6749 §7.1's, by whether the token is bound (RFC 9449 §5).
+func tokenType(t Token) string {
+	if t.JKT != "" {
+		return dpopfosite.TokenType
+	}
+	return "Bearer"
+}
+
+// recordToken spends the proof and records the token, in one step; no token
+// leaves the server that did not get past here.
+func (s *Server) recordToken(ctx context.Context, state *session) error {
+	ev, t := state.event, state.token
+	ev.jti, ev.jkt = t.JTI, t.JKT
+	audit := NewAuditEvent(t.IssuedAt, AuditTokenIssued, actorClient(t.ClientID))
+	audit.ClientID, audit.Resource, audit.JTI, audit.JKT = t.ClientID, t.Resource, t.JTI, t.JKT
+	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
+	audit.Detail = map[string]any{"scope": t.Scope, "format": string(state.client.TokenFormat), "expires_at": t.ExpiresAt.Unix()}
+
+	issue := Issue{Token: t, Event: audit}
+	if p := state.proof; p != nil {
+		issue.Proof = &Spending{
+			Digest:   p.SpendKey(),
+			IssuedAt: p.IssuedAt(),
+			// Two proofs of one name exclude each other while both could be
+			// accepted: their iats lie at most a lifetime and twice the skew apart.
+			Window: s.proofWindow,
+		}
+	}
+	switch err := s.store.RecordToken(ctx, issue); {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrProofSpent):
+		return errProofSpent()
+	case errors.Is(err, ErrClientGone):
+		return errInvalidClient(err)
+	default:
+		return errUnavailable("recording the token", err)
+	}
+}
