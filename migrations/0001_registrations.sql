@@ -25,6 +25,9 @@ create table authz.resources (
   allow_bearer boolean     not null,
   created_at   timestamptz not null,
   updated_at   timestamptz not null,
+  -- A new one for each registration: tokens of an earlier resource of the same
+  -- name carry another. A number and no time, since clocks disagree.
+  generation   bigint      not null generated always as identity,
   constraint resources_pkey primary key (uri),
   constraint resources_token_ttl_check check (token_ttl between 1 and 3600)
 );
@@ -43,14 +46,13 @@ create table authz.clients (
   allow_bearer               boolean     not null,
   created_at                 timestamptz not null,
   disabled_at                timestamptz,
-  -- Tokens issued before this moment are inactive: those of a client of the
-  -- same name that was deleted, and those from before it was disabled.
-  tokens_valid_from          timestamptz not null,
+  -- A new one for each registration and each disabling: tokens that carry
+  -- another are inactive for good.
+  generation                 bigint      not null generated always as identity,
   constraint clients_pkey primary key (id),
   constraint clients_token_endpoint_auth_method_check
     check (token_endpoint_auth_method in ('client_secret_basic', 'client_secret_post')),
-  constraint clients_token_format_check check (token_format in ('jwt', 'opaque')),
-  constraint clients_tokens_valid_from_check check (tokens_valid_from >= created_at)
+  constraint clients_token_format_check check (token_format in ('jwt', 'opaque'))
 );
 
 -- A secret is 256 random bits made by the server; its SHA-256 digest is enough.

@@ -12,6 +12,10 @@ create table authz.tokens (
   issued_at  timestamptz not null,
   expires_at timestamptz not null,
   revoked_at timestamptz,
+  -- Those of the client and the resource at the time: where they differ from
+  -- today's, the token is inactive.
+  client_generation   bigint not null,
+  resource_generation bigint not null,
   constraint tokens_pkey primary key (jti),
   constraint tokens_digest_check check (octet_length(digest) = 32),
   constraint tokens_lifetime_check check (expires_at > issued_at and expires_at <= issued_at + interval '1 hour')

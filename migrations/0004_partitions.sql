@@ -1,4 +1,19 @@
--- The upkeep of partitions, by the owner's rights, at the server's call.
+-- The upkeep of partitions, by the owner's rights, at the server's call. Names
+-- and bounds of partitions are text, so each function pins the time zone and
+-- the style of dates.
+
+-- What is partitioned, by steps of which width; how far ahead partitions are
+-- made; and how long after its end one is kept.
+create function authz.partition_families()
+returns table (family text, unit text, width interval, ahead interval, keep interval)
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  values
+    ('tokens',       'hour', interval '1 hour', interval '6 hours', interval '2 hours'),
+    ('spent_proofs', 'hour', interval '1 hour', interval '6 hours', interval '2 hours'),
+    ('audit_events', 'day',  interval '1 day',  interval '2 days',  interval '90 days')
+$$;
 
 -- The least UUIDv7 of a moment.
 create function authz.uuidv7_floor(p_at timestamptz) returns uuid
@@ -12,10 +27,10 @@ $$;
 -- parent where CREATE ... PARTITION OF would stop every request.
 create function authz.ensure_partition(p_family text, p_from timestamptz, p_to timestamptz) returns boolean
 language plpgsql
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO'
 as $$
 declare
-  child text := p_family || to_char(p_from at time zone 'UTC', '"_"YYYYMMDD"_"HH24');
+  child text := p_family || to_char(p_from, '"_"YYYYMMDD"_"HH24');
   lower_bound text := p_from::text;
   upper_bound text := p_to::text;
 begin
@@ -35,69 +50,81 @@ begin
 end
 $$;
 
--- Makes the partitions around p_now and ahead of it, and drops those whose
--- every row has outlived its use. A partition is old only where both clocks,
--- the caller's and the database's, say so: one wrong clock must not make a
--- proof acceptable again. A drop that cannot have its lock at once is left to
--- the next call, so that no request waits behind it.
-create function authz.maintain_partitions(p_now timestamptz) returns table (created integer, dropped integer)
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp
+-- Makes the partitions around p_now and ahead of it, and returns how many were
+-- missing.
+create function authz.create_partitions(p_now timestamptz) returns integer
+language plpgsql strict security definer
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO'
 as $$
 declare
-  family record;
-  child record;
+  f record;
   step timestamptz;
+  created integer := 0;
 begin
-  created := 0;
-  dropped := 0;
-  perform pg_advisory_xact_lock(hashtextextended('authz.maintain_partitions', 0));
-  perform set_config('TimeZone', 'UTC', true);
-  for family in
-    select * from (values
-      ('tokens',       'hour', interval '1 hour', interval '6 hours', interval '2 hours'),
-      ('spent_proofs', 'hour', interval '1 hour', interval '6 hours', interval '2 hours'),
-      ('audit_events', 'day',  interval '1 day',  interval '2 days',  interval '90 days')
-    ) as f (name, unit, width, ahead, keep)
-  loop
-    step := date_trunc(family.unit, p_now - family.width);
-    while step <= p_now + family.ahead loop
-      if authz.ensure_partition(family.name, step, step + family.width) then
+  if not isfinite(p_now) then
+    raise exception 'no partitions are made around %', p_now using errcode = 'invalid_parameter_value';
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('authz.partitions', 0));
+  for f in select * from authz.partition_families() loop
+    step := date_trunc(f.unit, p_now - f.width);
+    while step <= p_now + f.ahead loop
+      if authz.ensure_partition(f.family, step, step + f.width) then
         created := created + 1;
       end if;
-      step := step + family.width;
-    end loop;
-
-    for child in
-      select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
-      where i.inhparent = format('authz.%I', family.name)::regclass
-    loop
-      if to_timestamp(right(child.relname, 11), 'YYYYMMDD"_"HH24') + family.width + family.keep
-         < least(p_now, clock_timestamp()) then
-        begin
-          perform set_config('lock_timeout', '50ms', true);
-          execute format('drop table authz.%I', child.relname);
-          dropped := dropped + 1;
-        exception when lock_not_available then
-          null;
-        end;
-        perform set_config('lock_timeout', '0', true);
-      end if;
+      step := step + f.width;
     end loop;
   end loop;
-  return next;
+  return created;
+end
+$$;
+
+-- Drops the oldest partition of a family if its every row has outlived its use,
+-- and returns whether it did. A partition is old only where both clocks, the
+-- caller's and the database's, say so: one wrong clock must not make a proof
+-- acceptable again.
+--
+-- A drop locks the whole family until its transaction ends, and requests queue
+-- behind a drop that waits. So it waits for a moment only and leaves the rest to
+-- the next call, and each drop is meant to be a transaction of its own.
+create function authz.drop_old_partition(p_family text, p_now timestamptz) returns boolean
+language plpgsql strict security definer
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO' set lock_timeout = '50ms'
+as $$
+declare
+  child name;
+begin
+  -- Whoever holds it is at the same work.
+  if not pg_try_advisory_xact_lock(hashtextextended('authz.partitions', 0)) then
+    return false;
+  end if;
+  select c.relname into child
+  from authz.partition_families() f
+  join pg_inherits i on i.inhparent = format('authz.%I', f.family)::regclass
+  join pg_class c on c.oid = i.inhrelid
+  where f.family = p_family
+    and to_timestamp(right(c.relname, 11), 'YYYYMMDD"_"HH24') + f.width + f.keep < least(p_now, clock_timestamp())
+  order by c.relname
+  limit 1;
+  if child is null then
+    return false;
+  end if;
+  execute format('drop table authz.%I', child);
+  return true;
+exception when lock_not_available then
+  return false;
 end
 $$;
 
 -- Whether a token of this moment can be recorded.
 create function authz.has_partitions(p_at timestamptz) returns boolean
-language sql stable security definer
-set search_path = pg_catalog, pg_temp
+language sql stable strict
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO'
 as $$
-  select to_regclass('authz.tokens_' || to_char(date_trunc('hour', p_at at time zone 'UTC'), 'YYYYMMDD"_"HH24')) is not null
-     and to_regclass('authz.spent_proofs_' || to_char(date_trunc('hour', p_at at time zone 'UTC'), 'YYYYMMDD"_"HH24')) is not null
-     and to_regclass('authz.audit_events_' || to_char(date_trunc('day', p_at at time zone 'UTC'), 'YYYYMMDD"_"HH24')) is not null
+  select to_regclass('authz.tokens_' || to_char(p_at, 'YYYYMMDD"_"HH24')) is not null
+     and to_regclass('authz.spent_proofs_' || to_char(p_at, 'YYYYMMDD"_"HH24')) is not null
+     and to_regclass('authz.audit_events_' || to_char(p_at, 'YYYYMMDD"_00"')) is not null
 $$;
 
-revoke all on function authz.uuidv7_floor, authz.ensure_partition, authz.maintain_partitions, authz.has_partitions from public;
-grant execute on function authz.maintain_partitions, authz.has_partitions to authz_server;
+revoke all on function authz.partition_families, authz.uuidv7_floor, authz.ensure_partition,
+  authz.create_partitions, authz.drop_old_partition, authz.has_partitions from public;
+grant execute on function authz.create_partitions, authz.drop_old_partition, authz.has_partitions to authz_server;

@@ -70,20 +70,37 @@ func upTo(ctx context.Context, conn *pgx.Conn, version int32) error {
 		return fmt.Errorf("loading migrations: %w", err)
 	}
 	if err := m.MigrateTo(ctx, version); err != nil {
-		return fmt.Errorf("migrating: %w", err)
+		return fmt.Errorf("migrating: %w", withHint(err))
 	}
 	return nil
 }
 
+// withHint adds what Postgres advises, which pgx leaves out of its message.
+func withHint(err error) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Hint != "" {
+		return fmt.Errorf("%w; %s", err, pgErr.Hint)
+	}
+	return err
+}
+
 // createSchema makes the schema that holds everything, the version table of
-// the migrations included. The lock keeps two first runs apart, since "if not
-// exists" alone does not.
+// the migrations included. The lock keeps two first runs apart.
 func createSchema(ctx context.Context, conn *pgx.Conn) error {
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('authz.schema', 0))`); err != nil {
 			return fmt.Errorf("locking the schema: %w", err)
 		}
-		if _, err := tx.Exec(ctx, `create schema if not exists authz`); err != nil {
+		// Not "if not exists": that asks for the right to create schemas even
+		// of an owner for whom this one was made.
+		var there bool
+		if err := tx.QueryRow(ctx, `select exists (select from pg_catalog.pg_namespace where nspname = 'authz')`).Scan(&there); err != nil {
+			return fmt.Errorf("looking for schema authz: %w", err)
+		}
+		if there {
+			return nil
+		}
+		if _, err := tx.Exec(ctx, `create schema authz`); err != nil {
 			return fmt.Errorf("creating schema authz: %w", err)
 		}
 		return nil

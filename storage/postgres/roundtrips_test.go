@@ -1,0 +1,73 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/internal/pgdev/pgtest"
+	"github.com/cargokey/authz/storage/postgres"
+)
+
+func TestWhatARequestNeedsIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	now := clock()
+	populate(t, open(t, db.OwnerURL), now)
+	store, w := openWired(t, db.ServerURL, postgres.AsServer())
+	ctx := t.Context()
+	token, revoked := issue(now), issue(now)
+	must(t, store.RecordToken(ctx, token))
+	must(t, store.RecordToken(ctx, revoked))
+	for name, do := range map[string]func() error{
+		"RecordToken": func() error { return store.RecordToken(ctx, issue(now)) },
+		"RecordToken of a bearer token": func() error {
+			i := issue(now)
+			i.Proof = nil
+			return store.RecordToken(ctx, i)
+		},
+		"ActiveToken": func() error { _, err := store.ActiveToken(ctx, token.Token.Digest, edge, now); return err },
+		"Client":      func() error { _, err := store.Client(ctx, shop, now); return err },
+		"Ready":       func() error { return store.Ready(ctx, now) },
+		"RevokeToken": func() error {
+			_, err := store.RevokeToken(ctx, revoked.Token.Digest, shop, event(authz.AuditTokenRevoked, now))
+			return err
+		},
+	} {
+		must(t, do()) // prepares the statement
+		if n := w.count(t, do); n != 1 {
+			t.Errorf("%s: %d round trips", name, n)
+		}
+	}
+}
+
+func TestStatementsAreNotPlannedAnewForEachRequest(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	now := clock()
+	populate(t, open(t, db.OwnerURL), now)
+	var conn *pgx.Conn
+	store := open(t, db.ServerURL, postgres.AsServer(), postgres.Configure(func(c *pgxpool.Config) {
+		c.MaxConns = 1
+		lower := c.AfterConnect
+		c.AfterConnect = func(ctx context.Context, made *pgx.Conn) error {
+			conn = made
+			return lower(ctx, made)
+		}
+	}))
+	for range 10 {
+		i := issue(now)
+		must(t, store.RecordToken(t.Context(), i))
+		_, err := store.ActiveToken(t.Context(), i.Token.Digest, edge, now)
+		must(t, err)
+		_, err = store.Client(t.Context(), shop, now)
+		must(t, err)
+	}
+	plans := list[string](t, conn, `
+		select generic_plans || ' kept, ' || custom_plans || ' made anew'
+		from pg_prepared_statements where generic_plans + custom_plans >= 10`)
+	same(t, []string{"10 kept, 0 made anew", "10 kept, 0 made anew", "10 kept, 0 made anew"}, plans)
+}

@@ -1,0 +1,237 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cargokey/authz/authz"
+)
+
+// clockDisagreement is how far apart the clocks of two instances may be for one
+// to find the other's tokens.
+const clockDisagreement = 10 * time.Minute
+
+// liveRange is the range of names of the tokens that may not have expired at
+// now: what lets a look-up by digest touch one or two partitions.
+func liveRange(now time.Time) (from, to [16]byte) {
+	return authz.JTIFloor(now.Add(-authz.MaxTokenTTL - clockDisagreement)), authz.JTIFloor(now.Add(clockDisagreement))
+}
+
+const tokenColumns = `jti, digest, client_id, resource, scope, jkt, issued_at, expires_at`
+
+// The client is looked at in the statement that records its token, so that
+// none is recorded for a client that is disabled by then. A token that is
+// recorded while its client is being disabled carries the generation of before.
+// The resource is there as long as a client that it is granted to is.
+const tokenClientSQL = `
+  select c.generation as client_generation, r.generation as resource_generation
+  from authz.clients c join authz.resources r on r.uri = $4
+  where c.id = $3 and c.disabled_at is null`
+
+const recordBearerTokenSQL = `
+with client as (` + tokenClientSQL + `
+), token as (
+  insert into authz.tokens (` + tokenColumns + `, client_generation, resource_generation)
+  select $1, $2, $3, $4, $5, $6, $7, $8, client_generation, resource_generation from client
+  returning jti
+), event as (
+  insert into authz.audit_events (` + eventColumns + `)
+  select $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 from token
+)
+select exists (select from client), exists (select from token)`
+
+// One statement spends the proof and records the token. Of two equal proofs the
+// second one waits at the unique index of the partition until the first one's
+// transaction has ended. The look before it finds the same name with another
+// iat, which may lie in another partition.
+const recordBoundTokenSQL = `
+with client as (` + tokenClientSQL + `
+), spent as (
+  insert into authz.spent_proofs (digest, iat)
+  select $20, $21 from client
+  where not exists (select from authz.spent_proofs where digest = $20 and iat between $22 and $23)
+  on conflict do nothing
+  returning iat
+), token as (
+  insert into authz.tokens (` + tokenColumns + `, client_generation, resource_generation)
+  select $1, $2, $3, $4, $5, $6, $7, $8, client_generation, resource_generation from spent, client
+  returning jti
+), event as (
+  insert into authz.audit_events (` + eventColumns + `)
+  select $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 from token
+)
+select exists (select from client), exists (select from token)`
+
+// RecordToken is authz.Store's.
+func (s *Store) RecordToken(ctx context.Context, issue authz.Issue) error {
+	sql := recordBearerTokenSQL
+	if issue.Proof != nil {
+		sql = recordBoundTokenSQL
+	}
+	var client, recorded bool
+	if err := s.pool.QueryRow(ctx, sql, recordArgs(issue)...).Scan(&client, &recorded); err != nil {
+		return fmt.Errorf("recording a token: %w", err)
+	}
+	switch {
+	case recorded:
+		return nil
+	case !client:
+		return authz.ErrClientGone
+	default:
+		return authz.ErrProofSpent
+	}
+}
+
+// recordArgs are the parameters of recordBoundTokenSQL, or of
+// recordBearerTokenSQL where there is no proof.
+func recordArgs(issue authz.Issue) []any {
+	t := issue.Token
+	args := append([]any{
+		[16]byte(t.JTI), t.Digest[:], t.ClientID, t.Resource, t.Scope, orNull(t.JKT), t.IssuedAt, t.ExpiresAt,
+	}, eventValues(issue.Event)...)
+	if p := issue.Proof; p != nil {
+		args = append(args, p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window))
+	}
+	return args
+}
+
+// A token of a client or a resource that was registered anew under an old name
+// carries another generation.
+const activeTokenSQL = `
+select ` + readTokenColumns + `
+from authz.tokens t
+join authz.clients c on c.id = t.client_id and c.disabled_at is null and c.generation = t.client_generation
+join authz.gateway_resources g on g.client_id = $5 and g.resource = t.resource
+join authz.resources r on r.uri = t.resource and r.generation = t.resource_generation
+where t.digest = $1 and t.jti between $2 and $3 and t.expires_at > $4 and t.revoked_at is null`
+
+const readTokenColumns = `t.jti, t.digest, t.client_id, t.resource, t.scope, t.jkt, t.issued_at, t.expires_at, t.revoked_at`
+
+// ActiveToken is authz.Store's.
+func (s *Store) ActiveToken(ctx context.Context, digest authz.Digest, gateway string, now time.Time) (*authz.Token, error) {
+	from, to := liveRange(now)
+	rows, err := s.pool.Query(ctx, activeTokenSQL, digest[:], from, to, now, gateway)
+	if err != nil {
+		return nil, fmt.Errorf("reading a token: %w", err)
+	}
+	return oneToken(rows)
+}
+
+// Both parts find the token by its digest: a join of the two would let a plan
+// read all tokens of the range.
+const revokeTokenSQL = `
+with t as (
+  select ` + readTokenColumns + `
+  from authz.tokens t
+  where t.digest = $1 and t.jti between $2 and $3 and t.expires_at > $4
+), revoked as (
+  update authz.tokens set revoked_at = $4
+  where digest = $1 and jti between $2 and $3 and expires_at > $4 and revoked_at is null and ($5 = '' or client_id = $5)
+  returning jti, client_id, resource, jkt
+), event as (
+  insert into authz.audit_events (` + eventColumns + `)
+  select $6, $4, $7, $8, r.client_id, r.resource, r.jti, r.jkt, $9, $10, $11 from revoked r
+)
+select ` + readTokenColumns + ` from t`
+
+// RevokeToken is authz.Store's.
+func (s *Store) RevokeToken(ctx context.Context, digest authz.Digest, owner string, event authz.AuditEvent) (*authz.Token, error) {
+	rows, err := s.pool.Query(ctx, revokeTokenSQL, revokeTokenArgs(digest, owner, event)...)
+	if err != nil {
+		return nil, fmt.Errorf("revoking a token: %w", err)
+	}
+	t, err := oneToken(rows)
+	if err != nil {
+		return nil, err
+	}
+	if owner != "" && t.ClientID != owner {
+		return nil, authz.ErrNotOwner
+	}
+	if t.RevokedAt.IsZero() {
+		t.RevokedAt = event.At
+	}
+	return t, nil
+}
+
+func revokeTokenArgs(digest authz.Digest, owner string, event authz.AuditEvent) []any {
+	from, to := liveRange(event.At)
+	var detail any
+	if event.Detail != nil {
+		detail = event.Detail
+	}
+	return []any{digest[:], from, to, event.At, owner,
+		[16]byte(event.ID), string(event.Kind), event.Actor, orNull(event.RequestID), orNull(event.RemoteAddr), detail}
+}
+
+const digestOfSQL = `select digest from authz.tokens where jti = $1`
+
+// RevokeTokenByJTI is authz.Store's. A token's digest never changes, so that
+// the two steps are as good as one.
+func (s *Store) RevokeTokenByJTI(ctx context.Context, jti authz.JTI, event authz.AuditEvent) (*authz.Token, error) {
+	var stored []byte
+	err := s.pool.QueryRow(ctx, digestOfSQL, [16]byte(jti)).Scan(&stored)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, authz.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a token: %w", err)
+	}
+	return s.RevokeToken(ctx, authz.Digest(stored), "", event)
+}
+
+const tokensSQL = `
+select ` + readTokenColumns + `
+from authz.tokens t
+where t.client_id = $1 and t.jti between $2 and $3 and t.expires_at > $4
+order by t.jti desc
+limit $5`
+
+// Tokens is authz.Store's.
+func (s *Store) Tokens(ctx context.Context, clientID string, now time.Time, limit int) ([]*authz.Token, error) {
+	from, to := liveRange(now)
+	rows, err := s.pool.Query(ctx, tokensSQL, clientID, from, to, now, limit)
+	if err != nil {
+		return nil, fmt.Errorf("listing tokens: %w", err)
+	}
+	tokens, err := pgx.CollectRows(rows, scanToken)
+	if err != nil {
+		return nil, fmt.Errorf("listing tokens: %w", err)
+	}
+	return tokens, nil
+}
+
+func oneToken(rows pgx.Rows) (*authz.Token, error) {
+	t, err := pgx.CollectOneRow(rows, scanToken)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, authz.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a token: %w", err)
+	}
+	return t, nil
+}
+
+func scanToken(row pgx.CollectableRow) (*authz.Token, error) {
+	var (
+		t         authz.Token
+		jti       [16]byte
+		digest    []byte
+		jkt       *string
+		revokedAt *time.Time
+	)
+	if err := row.Scan(&jti, &digest, &t.ClientID, &t.Resource, &t.Scope, &jkt, &t.IssuedAt, &t.ExpiresAt, &revokedAt); err != nil {
+		return nil, err
+	}
+	t.JTI, t.Digest = jti, authz.Digest(digest)
+	if jkt != nil {
+		t.JKT = *jkt
+	}
+	if revokedAt != nil {
+		t.RevokedAt = *revokedAt
+	}
+	return &t, nil
+}
