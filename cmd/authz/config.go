@@ -1,0 +1,274 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/kelseyhightower/envconfig"
+
+	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/jwks"
+)
+
+const envPrefix = "AUTHZ"
+
+// config is all that the program reads from the environment, as AUTHZ_ and the
+// field's name. The envconfig tag is not used: it would make the library look
+// for the name without the prefix as well.
+type config struct {
+	Issuer               string        `split_words:"true" desc:"this server's issuer URL: https, host and port only (http for loopback)"`
+	Listen               string        `split_words:"true" default:":8080" desc:"address of the public listener"`
+	InternalListen       string        `split_words:"true" default:"127.0.0.1:9090" desc:"address of the internal listener: /healthz, /readyz, /metrics"`
+	DatabaseURL          secret        `split_words:"true" desc:"Postgres: postgres://user:password@host/database"`
+	DatabaseURLFile      string        `split_words:"true" desc:"a file to read it from instead"`
+	TokenEndpointAliases []string      `split_words:"true" desc:"other URLs of the token endpoint that a client may sign as htu, comma-separated"`
+	KeyEncryptionKey     secret        `split_words:"true" desc:"seals the signing keys at rest: 32 random bytes, base64 (openssl rand -base64 32)"`
+	KeyEncryptionKeyFile string        `split_words:"true" desc:"a file to read it from instead"`
+	TLSCertFile          string        `split_words:"true" desc:"certificate chain, PEM: serve TLS 1.3; read again when it changes"`
+	TLSKeyFile           string        `split_words:"true" desc:"its private key, PEM"`
+	ProofLifetime        time.Duration `split_words:"true" default:"60s" desc:"how long a DPoP proof is accepted after its iat: 1s to 10m"`
+	ClockSkew            time.Duration `split_words:"true" default:"15s" desc:"how far a client's clock may be off, either way: 1s to 5m"`
+	ServiceDocumentation string        `split_words:"true" desc:"a URL for the metadata: where developers read about this server"`
+	LogLevel             slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
+	LogFormat            logFormat     `split_words:"true" default:"json" desc:"json or text"`
+}
+
+// secret is a value that is never printed.
+type secret string
+
+func (secret) LogValue() slog.Value { return slog.StringValue("REDACTED") }
+func (secret) String() string       { return "REDACTED" }
+func (secret) GoString() string     { return "REDACTED" }
+
+type logFormat string
+
+// Set is called by envconfig.
+func (f *logFormat) Set(s string) error {
+	if s != "json" && s != "text" {
+		return errors.New("json or text")
+	}
+	*f = logFormat(s)
+	return nil
+}
+
+// readConfig reads the environment. The error names the variable, what it was
+// and what it may be; of a secret it does not say what it was.
+func readConfig() (*config, error) {
+	var c config
+	err := envconfig.Process(envPrefix, &c)
+	var parse *envconfig.ParseError
+	if errors.As(err, &parse) {
+		return nil, badValue(parse.KeyName, parse.Value, fieldTag(parse.FieldName, "desc"))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the environment: %w", err)
+	}
+	return &c, nil
+}
+
+// readConfig is readConfig for a command that does not log.
+func (p *program) readConfig() (*config, error) {
+	for _, name := range unknownVariables(os.Environ()) {
+		p.warn(unknownVariable + ": " + name)
+	}
+	return readConfig()
+}
+
+const unknownVariable = "a variable is not known and not used; see authz serve --help"
+
+func badValue(variable, was, may string) error {
+	return fmt.Errorf("%s is %q; it may be: %s", variable, was, may)
+}
+
+func fieldTag(field, tag string) string {
+	f, _ := reflect.TypeFor[config]().FieldByName(field)
+	return f.Tag.Get(tag)
+}
+
+// readSecret takes a secret from its variable, or from the file that its _FILE
+// variable names. It is called where the secret is needed: an operator may not
+// be allowed to read them all.
+func readSecret(variable string, value secret, file string) (string, error) {
+	if file == "" {
+		return string(value), nil
+	}
+	if value != "" {
+		return "", fmt.Errorf("%s and %s_FILE are both set: set one of them", variable, variable)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("%s_FILE: %w", variable, err)
+	}
+	read := strings.TrimSpace(string(text))
+	if read == "" {
+		return "", fmt.Errorf("%s_FILE: %s is empty", variable, file)
+	}
+	return read, nil
+}
+
+// database is the URL, which every command but a few needs.
+func (c *config) database() (string, error) {
+	url, err := readSecret("AUTHZ_DATABASE_URL", c.DatabaseURL, c.DatabaseURLFile)
+	if err != nil {
+		return "", err
+	}
+	may := fieldTag("DatabaseURL", "desc")
+	if url == "" {
+		return "", errors.New("AUTHZ_DATABASE_URL is not set: " + may)
+	}
+	// pgx would take a mistyped URL for a list of settings, and send it to a
+	// server that quotes it in its answer.
+	if !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") {
+		return "", errors.New("AUTHZ_DATABASE_URL does not begin with postgres://; it may be: " + may)
+	}
+	if _, err := pgxpool.ParseConfig(url); err != nil { // whose text may quote the password
+		return "", errors.New("AUTHZ_DATABASE_URL is not a well-formed URL; it may be: " + may)
+	}
+	return url, nil
+}
+
+// sealer makes the sealing key usable.
+func (c *config) sealer() (*jwks.Sealer, error) {
+	const may = "32 random bytes in base64; make one by: openssl rand -base64 32"
+	text, err := readSecret("AUTHZ_KEY_ENCRYPTION_KEY", c.KeyEncryptionKey, c.KeyEncryptionKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	if text == "" {
+		return nil, errors.New("AUTHZ_KEY_ENCRYPTION_KEY is not set: it is " + may)
+	}
+	key, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, errors.New("AUTHZ_KEY_ENCRYPTION_KEY is not base64: it is " + may)
+	}
+	if len(key) != jwks.SealingKeySize {
+		return nil, fmt.Errorf("AUTHZ_KEY_ENCRYPTION_KEY has %d bytes: it is %s", len(key), may)
+	}
+	return jwks.NewSealer(key)
+}
+
+// validateServe checks what "authz serve" needs beyond the types.
+func (c *config) validateServe() error {
+	if c.Issuer == "" {
+		return errors.New("AUTHZ_ISSUER is not set: " + fieldTag("Issuer", "desc"))
+	}
+	if err := authz.ValidateIssuer(c.Issuer); err != nil {
+		return fmt.Errorf("%w: %w", badValue("AUTHZ_ISSUER", c.Issuer, fieldTag("Issuer", "desc")), err)
+	}
+	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
+		return errors.New("AUTHZ_TLS_CERT_FILE and AUTHZ_TLS_KEY_FILE are set together or not at all")
+	}
+	if c.ProofLifetime < time.Second || c.ProofLifetime > 10*time.Minute {
+		return badValue("AUTHZ_PROOF_LIFETIME", c.ProofLifetime.String(), fieldTag("ProofLifetime", "desc"))
+	}
+	if c.ClockSkew < time.Second || c.ClockSkew > 5*time.Minute {
+		return badValue("AUTHZ_CLOCK_SKEW", c.ClockSkew.String(), fieldTag("ClockSkew", "desc"))
+	}
+	return c.validateURLs()
+}
+
+// validateURLs checks the listeners' addresses and the URLs but the issuer's.
+func (c *config) validateURLs() error {
+	for _, l := range []struct{ field, address string }{{"Listen", c.Listen}, {"InternalListen", c.InternalListen}} {
+		if _, port, err := net.SplitHostPort(l.address); err != nil || port == "" {
+			return badValue(variableName(l.field), l.address, fieldTag(l.field, "desc")+", as host:port or :port")
+		}
+	}
+	for i, alias := range c.TokenEndpointAliases {
+		alias = strings.TrimSpace(alias)
+		c.TokenEndpointAliases[i] = alias
+		if _, err := dpopbind.NormalizeURL(alias); err != nil {
+			return fmt.Errorf("%w: the URL %w", badValue("AUTHZ_TOKEN_ENDPOINT_ALIASES", alias, fieldTag("TokenEndpointAliases", "desc")), err)
+		}
+	}
+	if c.ServiceDocumentation != "" {
+		if u, err := url.Parse(c.ServiceDocumentation); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			return badValue("AUTHZ_SERVICE_DOCUMENTATION", c.ServiceDocumentation, fieldTag("ServiceDocumentation", "desc"))
+		}
+	}
+	return nil
+}
+
+func (c *config) logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// unknownVariables are those that look like ours but are none, such as
+// misspelt ones. Kubernetes sets AUTHZ_SERVICE_… and AUTHZ_PORT… for a Service
+// of that name.
+func unknownVariables(environ []string) []string {
+	known := map[string]bool{}
+	for _, v := range variables() {
+		known[v.name] = true
+	}
+	var unknown []string
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, envPrefix+"_") || known[name] ||
+			strings.HasPrefix(name, "AUTHZ_SERVICE_HOST") || strings.HasPrefix(name, "AUTHZ_SERVICE_PORT") ||
+			strings.HasPrefix(name, "AUTHZ_PORT") {
+			continue
+		}
+		unknown = append(unknown, name)
+	}
+	return unknown
+}
+
+type variable struct{ name, def, desc string }
+
+// variables lists the struct's fields as variables.
+func variables() []variable {
+	var list []variable
+	for f := range reflect.TypeFor[config]().Fields() {
+		list = append(list, variable{variableName(f.Name), f.Tag.Get("default"), f.Tag.Get("desc")})
+	}
+	return list
+}
+
+// variableName splits words as envconfig does.
+func variableName(field string) string {
+	var b strings.Builder
+	for i, r := range field {
+		upper := r >= 'A' && r <= 'Z'
+		if i > 0 && upper {
+			before := field[i-1]
+			endsAcronym := i+1 < len(field) && field[i+1] >= 'a' && field[i+1] <= 'z'
+			if before >= 'a' && before <= 'z' || endsAcronym {
+				b.WriteByte('_')
+			}
+		}
+		b.WriteRune(r)
+	}
+	return envPrefix + "_" + strings.ToUpper(b.String())
+}
+
+// describeVariables is the help's list.
+func describeVariables() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, v := range variables() {
+		def := v.def
+		if def == "" {
+			def = "-"
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", v.name, def, v.desc)
+	}
+	w.Flush()
+	return b.String()
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// unsetAll keeps the tester's own variables out.
+func unsetAll(t *testing.T) {
+	t.Helper()
+	for _, pair := range os.Environ() {
+		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, envPrefix+"_") {
+			t.Setenv(name, "") // so that it is put back
+			os.Unsetenv(name)
+		}
+	}
+}
+
+func TestEachFieldIsReadFromTheVariableThatHelpNames(t *testing.T) {
+	values := map[string]string{
+		"slice": "http://a.test,http://b.test", "time.Duration": "42s", "slog.Level": "error",
+		"main.logFormat": "text", "string": "something", "main.secret": "something",
+	}
+	fields := 0
+	for f := range reflect.TypeFor[config]().Fields() {
+		fields++
+		t.Run(f.Name, func(t *testing.T) {
+			unsetAll(t)
+			kind := f.Type.String()
+			if f.Type.Kind() == reflect.Slice {
+				kind = "slice"
+			}
+			value, ok := values[kind]
+			if !ok {
+				t.Fatalf("a field of type %s: give this test a value for it", kind)
+			}
+			before, err := readConfig()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv(variableName(f.Name), value)
+			after, err := readConfig()
+			if err != nil {
+				t.Fatal(err)
+			}
+			was, is := reflect.ValueOf(*before).FieldByIndex(f.Index), reflect.ValueOf(*after).FieldByIndex(f.Index)
+			if reflect.DeepEqual(was.Interface(), is.Interface()) {
+				t.Errorf("%s=%s leaves the field as it is: envconfig reads another variable", variableName(f.Name), value)
+			}
+			if f.Tag.Get("desc") == "" {
+				t.Error("it has no description")
+			}
+			if !strings.Contains(describeVariables(), "  "+variableName(f.Name)+" ") {
+				t.Error("help does not list it")
+			}
+		})
+	}
+	if fields == 0 {
+		t.Fatal("the struct has no fields")
+	}
+}
+
+func TestVariableNamesAreTheDocumentedOnes(t *testing.T) {
+	var names []string
+	for _, v := range variables() {
+		names = append(names, v.name)
+	}
+	want := []string{
+		"AUTHZ_ISSUER", "AUTHZ_LISTEN", "AUTHZ_INTERNAL_LISTEN", "AUTHZ_DATABASE_URL", "AUTHZ_DATABASE_URL_FILE",
+		"AUTHZ_TOKEN_ENDPOINT_ALIASES", "AUTHZ_KEY_ENCRYPTION_KEY", "AUTHZ_KEY_ENCRYPTION_KEY_FILE",
+		"AUTHZ_TLS_CERT_FILE", "AUTHZ_TLS_KEY_FILE", "AUTHZ_PROOF_LIFETIME", "AUTHZ_CLOCK_SKEW",
+		"AUTHZ_SERVICE_DOCUMENTATION", "AUTHZ_LOG_LEVEL", "AUTHZ_LOG_FORMAT",
+	}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("variables (-want +got):\n%s", diff)
+	}
+}
+
+func TestDefaultsAreAValidConfiguration(t *testing.T) {
+	unsetAll(t)
+	t.Setenv("AUTHZ_ISSUER", "https://auth.example.com")
+	c, err := readConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.validateServe(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUnprefixedVariablesAreNotRead(t *testing.T) {
+	unsetAll(t)
+	for f := range reflect.TypeFor[config]().Fields() {
+		t.Setenv(strings.TrimPrefix(variableName(f.Name), envPrefix+"_"), "17s")
+	}
+	c, err := readConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Issuer != "" || c.DatabaseURL != "" || c.ProofLifetime.String() != "1m0s" {
+		t.Errorf("read %+v", *c)
+	}
+}
+
+func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
+	for _, c := range []struct{ variable, value, says string }{
+		{"AUTHZ_ISSUER", "", "AUTHZ_ISSUER is not set"},
+		{"AUTHZ_ISSUER", "auth.example.com", "not an absolute URL"},
+		{"AUTHZ_ISSUER", "http://auth.example.com", "http is for loopback hosts only"},
+		{"AUTHZ_ISSUER", "https://auth.example.com/", "trailing slash"},
+		{"AUTHZ_LISTEN", "8080", "host:port"},
+		{"AUTHZ_LISTEN", "", "host:port"},
+		{"AUTHZ_INTERNAL_LISTEN", "localhost", "host:port"},
+		{"AUTHZ_TOKEN_ENDPOINT_ALIASES", "https://ok.test/oauth/token,/oauth/token", "other URLs"},
+		{"AUTHZ_TLS_CERT_FILE", "cert.pem", "set together"},
+		{"AUTHZ_TLS_KEY_FILE", "key.pem", "set together"},
+		{"AUTHZ_PROOF_LIFETIME", "0s", "1s to 10m"},
+		{"AUTHZ_PROOF_LIFETIME", "11m", "1s to 10m"},
+		{"AUTHZ_PROOF_LIFETIME", "60", "1s to 10m"},
+		{"AUTHZ_CLOCK_SKEW", "0s", "1s to 5m"},
+		{"AUTHZ_CLOCK_SKEW", "6m", "1s to 5m"},
+		{"AUTHZ_SERVICE_DOCUMENTATION", "docs", "a URL for the metadata"},
+		{"AUTHZ_LOG_LEVEL", "loud", "debug, info, warn or error"},
+		{"AUTHZ_LOG_FORMAT", "xml", "json or text"},
+	} {
+		t.Run(c.variable+"="+c.value, func(t *testing.T) {
+			unsetAll(t)
+			t.Setenv("AUTHZ_ISSUER", "https://auth.example.com")
+			t.Setenv(c.variable, c.value)
+			read, err := readConfig()
+			if err == nil {
+				err = read.validateServe()
+			}
+			if err == nil {
+				t.Fatal("it is accepted")
+			}
+			parts := strings.Split(c.value, ",")
+			was := parts[len(parts)-1]
+			for _, part := range []string{c.variable, c.says, was} {
+				if !strings.Contains(err.Error(), part) {
+					if part == was && strings.Contains(c.says, "set together") {
+						continue // what is wrong is that the other is missing
+					}
+					t.Errorf("%q does not say %q", err, part)
+				}
+			}
+		})
+	}
+}
+
+func TestBadSecretIsNotRepeated(t *testing.T) {
+	long := base64.StdEncoding.EncodeToString([]byte("sesame-and-sesame-and-sesame-and-sesame"))
+	for _, c := range []struct{ variable, value, says string }{
+		{"AUTHZ_KEY_ENCRYPTION_KEY", "", "is not set"},
+		{"AUTHZ_KEY_ENCRYPTION_KEY", "sesame!", "not base64"},
+		{"AUTHZ_KEY_ENCRYPTION_KEY", long, "has 39 bytes"},
+		{"AUTHZ_DATABASE_URL", "", "is not set"},
+		{"AUTHZ_DATABASE_URL", "mysql://u:sesame@h/db?sslmode=disable", "postgres://"},
+		{"AUTHZ_DATABASE_URL", "postgres://u:sesame@h:port/db", "well-formed"},
+		{"AUTHZ_DATABASE_URL", "host=h password=sesame", "postgres://"},
+	} {
+		t.Run(c.variable+" "+c.says, func(t *testing.T) {
+			for _, viaFile := range []bool{false, true} {
+				unsetAll(t)
+				if viaFile {
+					file := filepath.Join(t.TempDir(), "secret")
+					if err := os.WriteFile(file, []byte(c.value+"\n"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+					t.Setenv(c.variable+"_FILE", file)
+				} else {
+					t.Setenv(c.variable, c.value)
+				}
+				read, err := readConfig()
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = read.database()
+				if c.variable == "AUTHZ_KEY_ENCRYPTION_KEY" {
+					_, err = read.sealer()
+				}
+				says := c.says
+				if viaFile && c.value == "" {
+					says = "is empty"
+				}
+				if err == nil || !strings.Contains(err.Error(), c.variable) || !strings.Contains(err.Error(), says) {
+					t.Errorf("%v, want %s and %q", err, c.variable, says)
+				}
+				shown := fmt.Sprintf("%v %+v %#v", err, *read, *read)
+				if c.value != "" && (strings.Contains(shown, "sesame") || strings.Contains(shown, c.value)) {
+					t.Errorf("the secret is in %s", shown)
+				}
+			}
+		})
+	}
+}
+
+func TestSecretIsReadFromItsFile(t *testing.T) {
+	unsetAll(t)
+	file := filepath.Join(t.TempDir(), "url")
+	if err := os.WriteFile(file, []byte("postgres://u@h/db\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AUTHZ_DATABASE_URL_FILE", file)
+	c, err := readConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if url, err := c.database(); err != nil || url != "postgres://u@h/db" {
+		t.Errorf("%q, %v", url, err)
+	}
+	t.Setenv("AUTHZ_DATABASE_URL", "postgres://u@h/other")
+	if c, err = readConfig(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.database(); err == nil || !strings.Contains(err.Error(), "both set") {
+		t.Errorf("two sources of one secret: %v", err)
+	}
+}
+
+func TestMisspeltVariablesAreFound(t *testing.T) {
+	got := unknownVariables([]string{
+		"AUTHZ_ISSUER=x", "AUTHZ_ISUER=x", "AUTHZ_DATABASE_URL_FIEL=x", "AUTHZ=x", "OTHER_ISSUER=x",
+		"AUTHZ_SERVICE_HOST=10.0.0.1", "AUTHZ_SERVICE_PORT_HTTP=80", "AUTHZ_PORT_80_TCP=tcp://10.0.0.1:80", // Kubernetes
+		"AUTHZ_SERVICE_DOCUMENTATION=x",
+	})
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"AUTHZ_DATABASE_URL_FIEL", "AUTHZ_ISUER"}, got); diff != "" {
+		t.Errorf("unknown variables (-want +got):\n%s", diff)
+	}
+}
+
+func TestShellQuoteMakesOneWord(t *testing.T) {
+	for text, want := range map[string]string{
+		"authz": "authz", "/a b/authz": "'/a b/authz'", "it's": `'it'\''s'`, "": "''", "a&b": "'a&b'", "$x": "'$x'",
+	} {
+		if got := shellQuote(text); got != want {
+			t.Errorf("shellQuote(%q) = %s, want %s", text, got, want)
+		}
+	}
+}

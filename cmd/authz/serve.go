@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/jwks"
+	"github.com/cargokey/authz/storage/postgres"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server, configured by the environment",
+		Long: `Run the server until SIGINT or SIGTERM. It needs AUTHZ_ISSUER, AUTHZ_DATABASE_URL
+and AUTHZ_KEY_ENCRYPTION_KEY, and a schema that "authz migrate" has brought up to
+date. It logs to standard error.
+
+Variables, with their defaults:
+
+` + describeVariables(),
+		Example: `  AUTHZ_ISSUER=https://auth.example.com \
+  AUTHZ_DATABASE_URL=postgres://authz_app:…@db/authz \
+  AUTHZ_KEY_ENCRYPTION_KEY_FILE=/run/secrets/kek authz serve`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context()) },
+	}
+}
+
+func (p *program) serve(ctx context.Context) error {
+	c, err := readConfig()
+	if err != nil {
+		return err
+	}
+	if p.json {
+		c.LogFormat = "json"
+	}
+	log := c.logger(p.err)
+	// Before anything is missed that was only misspelt.
+	for _, name := range unknownVariables(os.Environ()) {
+		log.Warn(unknownVariable, "name", name)
+	}
+	if err := c.validateServe(); err != nil {
+		return err
+	}
+	databaseURL, err := c.database()
+	if err != nil {
+		return err
+	}
+	sealer, err := c.sealer()
+	if err != nil {
+		return err
+	}
+	public, internal, err := c.listeners(log)
+	if err != nil {
+		return err
+	}
+	defer public.Close()
+	defer internal.Close()
+	i := &instance{
+		config: authz.Config{
+			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases,
+			ServiceDocumentation: c.ServiceDocumentation,
+			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
+		},
+		databaseURL: databaseURL, public: public, internal: internal,
+	}
+	err = i.run(ctx, func() error {
+		log.Info("ready", "issuer", c.Issuer, "listen", public.Addr().String(), "internal_listen", internal.Addr().String())
+		return nil
+	})
+	if errors.Is(err, jwks.ErrSealedByAnother) {
+		return fmt.Errorf("AUTHZ_KEY_ENCRYPTION_KEY is not the key that sealed this database's signing keys: %w", err)
+	}
+	return err
+}
+
+// listeners opens both, before anything else is begun.
+func (c *config) listeners(log *slog.Logger) (public, internal net.Listener, err error) {
+	if public, err = net.Listen("tcp", c.Listen); err != nil {
+		return nil, nil, fmt.Errorf("AUTHZ_LISTEN: %w", err)
+	}
+	if c.TLSCertFile != "" {
+		if public, err = tlsListener(public, c.TLSCertFile, c.TLSKeyFile, log); err != nil {
+			return nil, nil, err
+		}
+	}
+	if internal, err = net.Listen("tcp", c.InternalListen); err != nil {
+		public.Close()
+		return nil, nil, fmt.Errorf("AUTHZ_INTERNAL_LISTEN: %w", err)
+	}
+	return public, internal, nil
+}
+
+// instance is one running server: "authz serve", and the server of "authz dev".
+type instance struct {
+	config           authz.Config // Store, Metrics and Now are filled in
+	databaseURL      string
+	public, internal net.Listener
+}
+
+// startTimeout bounds the start, the database's answers included.
+const startTimeout = 30 * time.Second
+
+// stopTimeout bounds what requests under way have to end, so that the process
+// has ended before those who stop it, after 10 s as a rule, kill it.
+const stopTimeout = 9 * time.Second
+
+// run serves until ctx ends, and calls ready once it does.
+func (i *instance) run(ctx context.Context, ready func() error) error {
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	store, err := postgres.Open(starting, i.databaseURL, postgres.AsServer())
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	i.config.Store, i.config.Metrics, i.config.Now = store, authz.NewMetrics(registry), time.Now
+	server, err := authz.New(starting, i.config)
+	if err != nil {
+		return err
+	}
+
+	upkeep, endUpkeep := context.WithCancel(ctx)
+	defer endUpkeep()
+	go server.Run(upkeep)
+
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	public := httpServer(server.Handler(), i.config.Log)
+	internal := httpServer(server.InternalHandler(metrics), i.config.Log)
+	failed := make(chan error, 3)
+	go func() { failed <- public.Serve(i.public) }()
+	go func() { failed <- internal.Serve(i.internal) }()
+	if err := ready(); err != nil {
+		failed <- err
+	}
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		err = nil
+	}
+	server.Drain()
+	return errors.Join(err, shutDown(public, internal))
+}
+
+// shutDown lets requests under way end, in bounded time. The internal listener
+// goes last, and says until then that the server is not ready.
+func shutDown(public, internal *http.Server) error {
+	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	err := errors.Join(public.Shutdown(stopping), internal.Shutdown(stopping))
+	if errors.Is(err, context.DeadlineExceeded) {
+		public.Close()
+		internal.Close()
+		return fmt.Errorf("requests were still under way after %s and were cut off", stopTimeout)
+	}
+	return err
+}
+
+// httpServer bounds what a slow or greedy client can hold.
+func httpServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      20 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}

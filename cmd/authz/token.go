@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/storage/postgres"
+)
+
+// tokenView is a token as the commands print it. The token itself is not known.
+type tokenView struct {
+	JTI       string     `json:"jti"`
+	ClientID  string     `json:"client_id"`
+	Resource  string     `json:"resource"`
+	Scope     string     `json:"scope"`
+	JKT       string     `json:"jkt,omitempty"`
+	IssuedAt  time.Time  `json:"issued_at"`
+	ExpiresAt time.Time  `json:"expires_at"`
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+}
+
+func viewToken(t *authz.Token) tokenView {
+	v := tokenView{
+		JTI: t.JTI.String(), ClientID: t.ClientID, Resource: t.Resource, Scope: t.Scope, JKT: t.JKT,
+		IssuedAt: t.IssuedAt, ExpiresAt: t.ExpiresAt,
+	}
+	if !t.RevokedAt.IsZero() {
+		v.RevokedAt = &t.RevokedAt
+	}
+	return v
+}
+
+func (p *program) tokenCommand() *cobra.Command {
+	return group("token", "Revoke and list tokens", "  authz token list --client label-service",
+		p.tokenRevoke(), p.tokenList())
+}
+
+func (p *program) tokenRevoke() *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke TOKEN_OR_JTI", Short: "Make a token inactive, on every instance at once", Args: oneArgument,
+		Long: `Make a token inactive, by the token itself or by its jti. "-" reads it from standard
+input, which keeps it out of the shell's history and the list of processes.`,
+		Example: "  authz token revoke 0193b0c4-5a4e-7c3a-8f6e-2d1f0a9b8c7d",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := p.argument(args[0])
+			if err != nil {
+				return err
+			}
+			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
+				t, err := revokeToken(ctx, s, text)
+				if err != nil {
+					// What was given may be a token: it is not repeated.
+					return about("a live token", "of this value or jti", err)
+				}
+				v := viewToken(t)
+				return p.print(v, func(w io.Writer) { fmt.Fprintf(w, "revoked %s of client %s\n", v.JTI, v.ClientID) })
+			})
+		},
+	}
+}
+
+func revokeToken(ctx context.Context, s *postgres.Store, text string) (*authz.Token, error) {
+	event := operatorEvent(authz.AuditTokenRevoked)
+	if jti, err := authz.ParseJTI(text); err == nil {
+		return s.RevokeTokenByJTI(ctx, jti, event)
+	}
+	return s.RevokeToken(ctx, authz.DigestOf(text), "", event)
+}
+
+func (p *program) tokenList() *cobra.Command {
+	var clientID string
+	var limit int
+	c := &cobra.Command{
+		Use: "list --client ID", Short: "List a client's tokens that have not expired", Args: cobra.NoArgs,
+		Example: "  authz token list --client label-service --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 || limit > 10_000 {
+				return fmt.Errorf("--limit is %d; it may be 1 to 10000", limit)
+			}
+			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
+				if _, err := s.Client(ctx, clientID, now()); err != nil {
+					return about("client", clientID, err)
+				}
+				tokens, err := s.Tokens(ctx, clientID, now(), limit)
+				if err != nil {
+					return err
+				}
+				views := []tokenView{}
+				for _, t := range tokens {
+					views = append(views, viewToken(t))
+				}
+				return p.print(views, func(w io.Writer) { tokenTable(w, views) })
+			})
+		},
+	}
+	c.Flags().StringVar(&clientID, "client", "", "the client's ID")
+	c.Flags().IntVar(&limit, "limit", 100, "how many at most, the latest first")
+	if err := c.MarkFlagRequired("client"); err != nil {
+		panic(err) // a flag that is not there: a mistake of this program
+	}
+	return c
+}
+
+func tokenTable(w io.Writer, views []tokenView) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "JTI\tRESOURCE\tSCOPE\tBOUND TO\tEXPIRES\tSTATE")
+	for _, v := range views {
+		bound, state := v.JKT, "live"
+		if bound == "" {
+			bound = "(bearer)"
+		}
+		if v.RevokedAt != nil {
+			state = "revoked"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.JTI, v.Resource, v.Scope, bound, v.ExpiresAt.Format(time.RFC3339), state)
+	}
+	t.Flush()
+}
