@@ -68,9 +68,8 @@ func (h *grantHandler) HandleTokenEndpointRequest(ctx context.Context, request f
 	}
 	s.client = client.Client
 	s.event.clientID = client.ID
-	form := request.GetRequestForm()
 	var err error
-	if s.grant, s.scopes, err = resolveGrant(s.client, form.Get("scope"), form.Get("resource")); err != nil {
+	if s.grant, s.scopes, err = resolveGrant(s.client, s.asked); err != nil {
 		return err
 	}
 	s.event.resource = s.grant.Resource

@@ -89,6 +89,9 @@ func badRequests(client registered, other string) []badRequest {
 		{name: "client of another case", header: basic(strings.ToUpper(client.ID) + ":" + secret), status: 401, code: "invalid_client", answer: challenge},
 		{name: "Basic without a colon", header: basic(client.ID), status: 401, code: "invalid_client", answer: challenge},
 		{name: "Basic that is not base64", header: set("Authorization", "Basic !!!"), status: 401, code: "invalid_client", answer: challenge},
+		{name: "Basic with stray bits", header: func(h http.Header) { h.Set("Authorization", strayBits(h.Get("Authorization"))) }, status: 401, code: "invalid_client", answer: challenge},
+		{name: "scope of 65 tokens", body: "grant_type=client_credentials&scope=CXS" + strings.Repeat("+CXS", 64), status: 400, code: "invalid_scope"},
+		{name: "scope over 4 KiB", body: "grant_type=client_credentials&scope=" + strings.Repeat("a", 4<<10+1), status: 400, code: "invalid_scope"},
 		{name: "Basic with nothing", header: set("Authorization", "Basic"), status: 401, code: "invalid_client", answer: challenge},
 		{name: "Bearer", header: set("Authorization", "Bearer "+secret), status: 401, code: "invalid_client", answer: challenge},
 		{name: "two Authorization headers", header: func(h http.Header) { h.Add("Authorization", h.Get("Authorization")) }, status: 400, code: "invalid_request"},
@@ -107,6 +110,15 @@ func badRequests(client registered, other string) []badRequest {
 func digestText(secret string) string {
 	d := authz.DigestOf(secret)
 	return base64.RawURLEncoding.EncodeToString(d[:])
+}
+
+// strayBits writes the same bytes in another base64: the bits that the last
+// character does not need are set.
+func strayBits(authorization string) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	text := strings.TrimRight(authorization, "=")
+	last := strings.IndexByte(alphabet, text[len(text)-1])
+	return text[:len(text)-1] + string(alphabet[last+1]) + authorization[len(text):]
 }
 
 func manyParameters() string {

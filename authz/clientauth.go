@@ -26,7 +26,7 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 	}
 	client := &Client{}
 	if validClientID(presented.clientID) { // what cannot be registered is not looked up
-		found, err := s.store.Client(ctx, presented.clientID, s.now())
+		found, err := s.store.Claimant(ctx, presented.clientID, presented.digest, s.now())
 		switch {
 		case err == nil:
 			client = found

@@ -53,12 +53,20 @@ func (s *Server) endpoint(name string, h handlerFunc) http.Handler {
 			ev.status = rec.status
 			s.finish(r.Context(), ev)
 		}()
-		if err := h(rec, r, ev); err != nil {
+		// What has begun is finished though its client may have gone: to break a
+		// statement off costs a connection to the database, and a stranger could
+		// break off any number. And no database is waited for without an end.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
+		defer cancel()
+		if err := h(rec, r.WithContext(ctx), ev); err != nil {
 			ev.err = answerTo(err)
 			ev.err.write(rec)
 		}
 	})
 }
+
+// requestTimeout bounds a request from its header on; it then gets a 503.
+const requestTimeout = 5 * time.Second
 
 var errPanicked = errors.New("the handler panicked")
 

@@ -5,22 +5,40 @@ import (
 	"strings"
 )
 
+// asked is what a token request asks for, as it was sent.
+type asked struct{ scope, resource string }
+
+// Limits of a scope parameter: what is looked for among the grants costs the
+// product of both.
+const (
+	maxScopeBytes  = 4 << 10
+	maxScopeTokens = 64
+)
+
+// validate bounds what is asked before anything is spent on it.
+func (a asked) validate() error {
+	if len(a.scope) > maxScopeBytes || strings.Count(a.scope, " ") >= maxScopeTokens {
+		return errInvalidScope("The parameter scope is longer than 4 KiB or has more than 64 scopes.")
+	}
+	if a.resource != "" && validateResourceURI(a.resource) != nil { // RFC 8707 §2
+		return errInvalidTarget("The resource is not an absolute URI without fragment.")
+	}
+	return nil
+}
+
 // resolveGrant finds what a token request asks for among what the client may
 // have: one grant, and the scopes of it. An empty resource is found by the
 // scopes, or by there being one grant only; no scope means all that the grant
 // has. One answer serves a resource that is unknown and one that is not
 // granted.
-func resolveGrant(client *Client, scope, resource string) (Grant, []string, error) {
+func resolveGrant(client *Client, asked asked) (Grant, []string, error) {
 	if len(client.Grants) == 0 {
 		return Grant{}, nil, errUnauthorizedClient("This client has no grant, so there is nothing it can have a token for. Ask an operator for one.")
 	}
-	scopes := scopeTokens(scope)
-	if resource != "" {
-		if validateResourceURI(resource) != nil { // RFC 8707 §2
-			return Grant{}, nil, errInvalidTarget("The resource is not an absolute URI without fragment.")
-		}
+	scopes := scopeTokens(asked.scope)
+	if asked.resource != "" {
 		for _, g := range client.Grants {
-			if g.Resource == resource {
+			if g.Resource == asked.resource {
 				return within(g, scopes)
 			}
 		}

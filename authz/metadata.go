@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -73,21 +74,33 @@ type scopeList struct {
 	store Store
 	now   func() time.Time
 
-	mu     sync.Mutex
+	reading sync.Mutex
+	read    atomic.Pointer[scopesRead]
+}
+
+// scopesRead is what was read, and when. It is not changed.
+type scopesRead struct {
 	scopes []string
-	readAt time.Time
+	at     time.Time
 }
 
 const scopesAge = 5 * time.Second
 
+// get returns the last list while another request reads a new one, or while
+// none can be read: it decides nothing.
 func (l *scopeList) get(ctx context.Context) ([]string, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if age := l.now().Sub(l.readAt); l.scopes != nil && age >= 0 && age < scopesAge {
-		return l.scopes, nil
+	last := l.read.Load()
+	if last != nil {
+		if age := l.now().Sub(last.at); age >= 0 && age < scopesAge || !l.reading.TryLock() {
+			return last.scopes, nil
+		}
+		defer l.reading.Unlock()
 	}
 	resources, err := l.store.Resources(ctx)
-	if err != nil {
+	switch {
+	case err != nil && last != nil:
+		return last.scopes, nil
+	case err != nil:
 		return nil, err
 	}
 	scopes := []string{}
@@ -95,8 +108,9 @@ func (l *scopeList) get(ctx context.Context) ([]string, error) {
 		scopes = append(scopes, r.Scopes...)
 	}
 	slices.Sort(scopes)
-	l.scopes, l.readAt = slices.Compact(scopes), l.now()
-	return l.scopes, nil
+	scopes = slices.Compact(scopes)
+	l.read.Store(&scopesRead{scopes, l.now()})
+	return scopes, nil
 }
 
 // readOnly admits GET and HEAD.

@@ -54,6 +54,10 @@ func TestRevokingAnUnknownOrARevokedTokenIsNoError(t *testing.T) {
 	w := newWorld(t)
 	i, client, key := w.instance(), w.client(authz.Client{}), newKey(t)
 	token := i.token(client, key).string("access_token")
+	a := i.do(i.post("/oauth/revoke", client, url.Values{"token": {token}}))
+	if a.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("headers: %v", a.header)
+	}
 	for _, token := range []string{"nonsense", token, token, "\x00"} {
 		if a := i.do(i.post("/oauth/revoke", client, url.Values{"token": {token}})); a.status != http.StatusOK || a.body != "" {
 			t.Errorf("%d %s", a.status, a.body)

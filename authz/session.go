@@ -13,6 +13,7 @@ import (
 // stored.
 type session struct {
 	event  *event
+	asked  asked
 	client *Client
 	grant  Grant
 	scopes []string

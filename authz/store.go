@@ -46,7 +46,7 @@ type Token struct {
 type Spending struct {
 	Digest   Digest        // of (jkt, htu, jti)
 	IssuedAt time.Time     // the proof's iat
-	Window   time.Duration // how far from iat, either way, an equal name is the same proof
+	Window   time.Duration // how far from iat at least, either way, an equal name is the same proof
 }
 
 // Issue is a token to record.
@@ -72,6 +72,10 @@ type Store interface {
 	// Client returns a client with its grants and the secrets in force at now,
 	// or ErrNotFound. A disabled client is found.
 	Client(ctx context.Context, id string, now time.Time) (*Client, error)
+	// Claimant is Client for who has yet to prove to be it: where secret is not
+	// the digest of a secret in force, what the client may do is not read, so
+	// that an unknown client and a wrong secret cost the same.
+	Claimant(ctx context.Context, id string, secret Digest, now time.Time) (*Client, error)
 	Clients(ctx context.Context, now time.Time) ([]*Client, error)
 	// CreateClient fails with ErrExists or ErrNotDefined. Tokens of an earlier
 	// client of the same ID stay inactive.
@@ -103,9 +107,10 @@ type Store interface {
 	// gateway may introspect its resource; ErrNotFound for every other case.
 	ActiveToken(ctx context.Context, digest Digest, gateway string, now time.Time) (*Token, error)
 	// RevokeToken makes the token of this digest inactive. It fails with
-	// ErrNotFound for a token that is unknown or has expired at now, and with
-	// ErrNotOwner for one that was issued to another client than owner; an
-	// empty owner stands for the operator. A revoked token stays as it is.
+	// ErrNotFound for a token that is unknown or so long expired that it is
+	// active by no instance's clock, and with ErrNotOwner for one that was issued
+	// to another client than owner; an empty owner stands for the operator. A
+	// revoked token stays as it is.
 	RevokeToken(ctx context.Context, digest Digest, owner string, event AuditEvent) (*Token, error)
 	// RevokeTokenByJTI is RevokeToken for an operator who knows the name only.
 	RevokeTokenByJTI(ctx context.Context, jti JTI, event AuditEvent) (*Token, error)

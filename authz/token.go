@@ -32,11 +32,17 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	default:
 		return errUnsupportedGrant()
 	}
-	// fosite reads an audience parameter of its own, which is nothing here.
-	form.Del("audience")
+	state := &session{event: ev, asked: asked{scope: form.Get("scope"), resource: form.Get("resource")}}
+	if err := state.asked.validate(); err != nil {
+		return err
+	}
+	// fosite sees neither: it takes the square of the number of scopes before it
+	// knows the client. Nor its own parameter audience, which is nothing here.
+	for _, name := range []string{"scope", "resource", "audience"} {
+		form.Del(name)
+	}
 	r.Form, r.PostForm = form, form // so that fosite parses nothing again
 
-	state := &session{event: ev}
 	request, err := s.oauth2.NewAccessRequest(r.Context(), r, state)
 	if err != nil {
 		return err

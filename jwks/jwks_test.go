@@ -102,6 +102,8 @@ func TestAlteredSealedKeyDoesNotOpen(t *testing.T) {
 		"another's content":  func(k *jwks.SealedKey) { k.Sealed = other.Sealed },
 		"another algorithm":  func(k *jwks.SealedKey) { k.Algorithm = "HS256" },
 		"another sealed it":  func(k *jwks.SealedKey) { k.SealedBy = "x" },
+		"made earlier":       func(k *jwks.SealedKey) { k.CreatedAt = k.CreatedAt.Add(-time.Hour) },
+		"signing earlier":    func(k *jwks.SealedKey) { k.SignsFrom = k.SignsFrom.Add(-time.Hour) },
 		"with one byte more": func(k *jwks.SealedKey) { k.Sealed = append(bytes.Clone(k.Sealed), 0) },
 	} {
 		altered := sealed

@@ -25,11 +25,11 @@ const SealingKeySize = 32
 type SealedKey struct {
 	KID       string
 	Algorithm string
-	PublicJWK []byte // JSON, for those who look at the table
-	Sealed    []byte // nonce, then AES-256-GCM of the PKCS #8 private key
-	SealedBy  string // Sealer.ID of the sealing key
-	CreatedAt time.Time
-	SignsFrom time.Time
+	PublicJWK []byte    // JSON, for those who look at the table
+	Sealed    []byte    // nonce, then AES-256-GCM of the PKCS #8 private key
+	SealedBy  string    // Sealer.ID of the sealing key
+	CreatedAt time.Time // to the microsecond
+	SignsFrom time.Time // to the microsecond
 }
 
 // Sealer seals and opens signing keys with AES-256-GCM. It does not print its key.
@@ -122,7 +122,9 @@ func (s *Sealer) Open(sealed SealedKey) (*Key, error) {
 }
 
 // boundData is authenticated with the sealed key, so that whoever writes to
-// the table cannot give one key another's name or algorithm.
+// the table cannot give one key another's name, algorithm or times. PublicJWK is
+// for readers of the table only.
 func (k SealedKey) boundData() []byte {
-	return []byte("authz signing key\x00" + k.KID + "\x00" + k.Algorithm)
+	return fmt.Appendf(nil, "authz signing key\x00%s\x00%s\x00%d\x00%d",
+		k.KID, k.Algorithm, k.CreatedAt.UnixMicro(), k.SignsFrom.UnixMicro())
 }

@@ -42,9 +42,26 @@ create table authz.audit_events (
   request_id  text,
   remote_addr text,
   detail      jsonb,
+  -- Who was logged in to the database: what an event says of its actor, its
+  -- writer may have made up.
+  recorded_by text        not null default session_user,
   constraint audit_events_kind_check check (kind ~ '^[a-z_]+\.[a-z_]+$')
 ) partition by range (at);
 
+-- A revocation is for good.
+create function authz.keep_revoked() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'token % is revoked, and stays so', old.jti using errcode = 'check_violation';
+end
+$$;
+revoke all on function authz.keep_revoked from public;
+create trigger tokens_keep_revoked before update on authz.tokens
+  for each row when (old.revoked_at is not null) execute function authz.keep_revoked();
+
 grant select, insert, update (revoked_at) on authz.tokens to authz_server;
 grant select, insert on authz.spent_proofs to authz_server;
-grant insert on authz.audit_events to authz_server;
+grant insert (id, at, kind, actor, client_id, resource, jti, jkt, request_id, remote_addr, detail)
+  on authz.audit_events to authz_server;

@@ -51,9 +51,10 @@ end
 $$;
 
 -- Makes the partitions around p_now and ahead of it, and returns how many were
--- missing.
-create function authz.create_partitions(p_now timestamptz) returns integer
-language plpgsql strict security definer
+-- missing. One that would be dropped by now is not made: where a clock is far
+-- behind, what was spent then must not be forgotten anew, and inserts fail.
+create function authz.ensure_partitions(p_now timestamptz, p_database_now timestamptz) returns integer
+language plpgsql strict
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO'
 as $$
 declare
@@ -61,20 +62,33 @@ declare
   step timestamptz;
   created integer := 0;
 begin
-  if not isfinite(p_now) then
-    raise exception 'no partitions are made around %', p_now using errcode = 'invalid_parameter_value';
-  end if;
   perform pg_advisory_xact_lock(hashtextextended('authz.partitions', 0));
   for f in select * from authz.partition_families() loop
     step := date_trunc(f.unit, p_now - f.width);
     while step <= p_now + f.ahead loop
-      if authz.ensure_partition(f.family, step, step + f.width) then
+      if step + f.width + f.keep >= p_database_now and authz.ensure_partition(f.family, step, step + f.width) then
         created := created + 1;
       end if;
       step := step + f.width;
     end loop;
   end loop;
   return created;
+end
+$$;
+
+-- What the server may ask for: no more than two days ahead of the database's
+-- clock, so that it can neither fill the database nor take names that are needed
+-- later.
+create function authz.create_partitions(p_now timestamptz) returns integer
+language plpgsql strict security definer
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO'
+as $$
+begin
+  if not isfinite(p_now) or p_now > clock_timestamp() + interval '2 days' then
+    raise exception 'no partitions are made around %: the database''s clock says %', p_now, clock_timestamp()
+      using errcode = 'invalid_parameter_value';
+  end if;
+  return authz.ensure_partitions(p_now, clock_timestamp());
 end
 $$;
 
@@ -126,5 +140,5 @@ as $$
 $$;
 
 revoke all on function authz.partition_families, authz.uuidv7_floor, authz.ensure_partition,
-  authz.create_partitions, authz.drop_old_partition, authz.has_partitions from public;
+  authz.ensure_partitions, authz.create_partitions, authz.drop_old_partition, authz.has_partitions from public;
 grant execute on function authz.create_partitions, authz.drop_old_partition, authz.has_partitions to authz_server;

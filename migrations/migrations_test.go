@@ -361,7 +361,7 @@ func TestOwnerThatIsNotSuperuser(t *testing.T) {
 	}
 	// It keeps partitions without being superuser.
 	exec(t, owner, `select authz.create_partitions(now())`)
-	exec(t, owner, `select authz.create_partitions(now() - interval '1 day')`)
+	exec(t, owner, `select authz.ensure_partitions(now() - interval '1 day', now() - interval '1 day')`)
 	if got := list(t, owner, `select authz.drop_old_partition('tokens', now())::text`); got[0] != "true" {
 		t.Error("it dropped nothing")
 	}

@@ -30,10 +30,10 @@ type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
-	mu       sync.Mutex
-	loaded   *tls.Certificate
-	modified time.Time // of certFile, when it was loaded
-	failure  string    // the last one, so that it is logged once
+	mu      sync.Mutex
+	loaded  *tls.Certificate
+	seen    [2]time.Time // when the files were modified that were last read
+	failure string       // the last one, so that it is logged once
 }
 
 // get is a tls.Config's GetCertificate. A file that has changed but cannot be
@@ -41,17 +41,18 @@ type certificate struct {
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	info, err := os.Stat(c.certFile)
-	if err == nil && c.loaded != nil && info.ModTime().Equal(c.modified) {
+	seen, err := modified(c.certFile, c.keyFile)
+	if err == nil && c.loaded != nil && seen == c.seen {
 		return c.loaded, nil
 	}
 	if err == nil {
+		c.seen = seen // also where it turns out unusable: once is enough
 		var pair tls.Certificate
 		if pair, err = tls.LoadX509KeyPair(c.certFile, c.keyFile); err == nil {
 			if c.loaded != nil {
 				c.log.Info("certificate read again", "file", c.certFile)
 			}
-			c.loaded, c.modified, c.failure = &pair, info.ModTime(), ""
+			c.loaded, c.failure = &pair, ""
 			return c.loaded, nil
 		}
 	}
@@ -63,4 +64,16 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c.failure = err.Error()
 	}
 	return c.loaded, nil
+}
+
+// modified is when the two files were.
+func modified(certFile, keyFile string) (times [2]time.Time, err error) {
+	for i, file := range []string{certFile, keyFile} {
+		info, err := os.Stat(file)
+		if err != nil {
+			return times, err
+		}
+		times[i] = info.ModTime()
+	}
+	return times, nil
 }

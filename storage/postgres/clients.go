@@ -11,40 +11,65 @@ import (
 	"github.com/cargokey/authz/authz"
 )
 
-// One row a client, all that is known of it. An ID that is not registered
-// costs the same look-ups as one that is: who asks by time learns nothing.
-const clientColumns = `
+// One row a client, all that is known of it.
+const (
+	clientColumns = `
   c.id, c.token_endpoint_auth_method, c.token_format, c.allow_bearer, c.created_at, c.disabled_at,
   array(select s.digest from authz.client_secrets s
-        where s.client_id = q.id and (s.expires_at is null or s.expires_at > $2)),
-  array(select i.resource from authz.gateway_resources i where i.client_id = q.id order by i.resource collate "C"),
+        where s.client_id = c.id and (s.expires_at is null or s.expires_at > $1)), `
+	gatewayColumn = `
+  array(select i.resource from authz.gateway_resources i where i.client_id = c.id order by i.resource collate "C")`
+	grantsColumn = `
   (select coalesce(json_agg(g order by g.resource collate "C"), '[]') from (
      select g.resource, r.token_ttl, r.allow_bearer, json_agg(g.scope order by g.scope collate "C") as scopes
      from authz.grants g join authz.resources r on r.uri = g.resource
-     where g.client_id = q.id
+     where g.client_id = c.id
      group by g.resource, r.token_ttl, r.allow_bearer) g)`
+)
 
 const clientSQL = `
-select` + clientColumns + `
-from (select $1::text as id) q left join authz.clients c on c.id = q.id`
+select` + clientColumns + gatewayColumn + `,` + grantsColumn + `
+from authz.clients c
+where c.id = $2`
 
 const clientsSQL = `
-select` + clientColumns + `
-from authz.clients q join authz.clients c on c.id = q.id
-where $1 = '' or q.id = $1
+select` + clientColumns + gatewayColumn + `,` + grantsColumn + `
+from authz.clients c
 order by c.id collate "C"`
+
+// A secret is looked for by its digest, whose bytes nobody can choose; that it
+// is the right one is decided elsewhere, in constant time.
+const claimantSQL = `
+select` + clientColumns + `
+  case when p.proven then ` + gatewayColumn + ` end,
+  case when p.proven then ` + grantsColumn + ` else '[]' end
+from (select exists (
+  select from authz.client_secrets s
+  where s.client_id = $2 and s.digest = $3 and (s.expires_at is null or s.expires_at > $1)) as proven) p
+left join authz.clients c on c.id = $2`
 
 // Client is authz.Store's.
 func (s *Store) Client(ctx context.Context, id string, now time.Time) (*authz.Client, error) {
-	rows, err := s.pool.Query(ctx, clientSQL, id, now)
+	return s.client(ctx, clientSQL, now, id)
+}
+
+// Claimant is authz.Store's.
+func (s *Store) Claimant(ctx context.Context, id string, secret authz.Digest, now time.Time) (*authz.Client, error) {
+	return s.client(ctx, claimantSQL, now, id, secret[:])
+}
+
+func (s *Store) client(ctx context.Context, sql string, args ...any) (*authz.Client, error) {
+	rows, err := s.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading a client: %w", err)
 	}
 	c, err := pgx.CollectExactlyOneRow(rows, scanClient)
-	if err != nil {
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, authz.ErrNotFound
+	case err != nil:
 		return nil, fmt.Errorf("reading a client: %w", err)
-	}
-	if c.ID == "" {
+	case c.ID == "":
 		return nil, authz.ErrNotFound
 	}
 	return c, nil
@@ -52,7 +77,7 @@ func (s *Store) Client(ctx context.Context, id string, now time.Time) (*authz.Cl
 
 // Clients is authz.Store's.
 func (s *Store) Clients(ctx context.Context, now time.Time) ([]*authz.Client, error) {
-	rows, err := s.pool.Query(ctx, clientsSQL, "", now)
+	rows, err := s.pool.Query(ctx, clientsSQL, now)
 	if err != nil {
 		return nil, fmt.Errorf("reading clients: %w", err)
 	}

@@ -12,7 +12,6 @@ const (
 	RevokeTokenSQL      = revokeTokenSQL
 	TokensSQL           = tokensSQL
 	RecordBoundTokenSQL = recordBoundTokenSQL
-	LockSigningKeysSQL  = lockSigningKeysSQL
 )
 
 var (

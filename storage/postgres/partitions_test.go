@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -153,7 +154,10 @@ func TestClockFarAheadDropsNothing(t *testing.T) {
 	must(t, store.RecordToken(t.Context(), i))
 	before := partitions(t, admin)
 	for _, ahead := range []time.Duration{time.Hour, 24 * time.Hour, 365 * 24 * time.Hour} {
-		must(t, store.Maintain(t.Context(), now.Add(ahead)))
+		// Beyond two days it is told that it is wrong, and makes nothing either.
+		if err := store.Maintain(t.Context(), now.Add(ahead)); (err != nil) != (ahead > 48*time.Hour) {
+			t.Errorf("a clock %s ahead: %v", ahead, err)
+		}
 		after := partitions(t, admin)
 		for _, name := range before {
 			if !slices.Contains(after, name) {
@@ -168,14 +172,39 @@ func TestClockFarAheadDropsNothing(t *testing.T) {
 	}
 }
 
-func TestPartitionsAreMadeForAPastAndDroppedByAPresentClock(t *testing.T) {
+// A partition that was dropped and is made again has forgotten what was spent.
+func TestClockFarBehindMakesNoPartitionAnew(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	admin := connect(t, db.OwnerURL)
+	populate(t, open(t, db.OwnerURL), clock())
+	store := open(t, db.ServerURL, postgres.AsServer())
+	now := clock()
+	for _, behind := range []time.Duration{5 * time.Hour, 24 * time.Hour, 365 * 24 * time.Hour} {
+		past := now.Add(-behind)
+		must(t, store.Maintain(t.Context(), past))
+		for _, family := range []string{"tokens", "spent_proofs"} {
+			if slices.Contains(partitions(t, admin), partitionOf(family, past)) {
+				t.Errorf("a clock %s behind has made %s", behind, partitionOf(family, past))
+			}
+		}
+		if err := store.Ready(t.Context(), past); err == nil {
+			t.Errorf("ready with a clock %s behind", behind)
+		}
+		if err := store.RecordToken(t.Context(), issue(past)); err == nil || errors.Is(err, authz.ErrProofSpent) {
+			t.Errorf("a token %s behind: %v", behind, err)
+		}
+	}
+}
+
+func TestOwnerMakesPartitionsOfThePastAndAPresentClockDropsThem(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	admin := connect(t, db.OwnerURL)
 	store := open(t, db.ServerURL, postgres.AsServer())
 	now := clock()
 	past := now.AddDate(0, -6, 0)
-	must(t, store.Maintain(t.Context(), past))
+	exec(t, admin, `select authz.ensure_partitions($1, $1)`, past)
 	must(t, store.Ready(t.Context(), past))
 	if err := store.Ready(t.Context(), now); err == nil {
 		t.Error("ready for now, by partitions of the past")
@@ -193,7 +222,7 @@ func TestNoPartitionIsMadeAroundNoMoment(t *testing.T) {
 	t.Parallel()
 	admin := connect(t, pgtest.New(t).OwnerURL)
 	exec(t, admin, `set statement_timeout = '5s'`)
-	for _, at := range []string{"infinity", "-infinity"} {
+	for _, at := range []string{"infinity", "-infinity", "2126-01-01"} {
 		if _, err := admin.Exec(t.Context(), `select authz.create_partitions($1::timestamptz)`, at); sqlState(err) != "22023" {
 			t.Errorf("%s: %v", at, err)
 		}
@@ -260,14 +289,14 @@ func TestUpkeepAndRequestsDoNotWaitForEachOther(t *testing.T) {
 	exec(t, request, `insert into authz.audit_events (id, at, kind, actor) values (gen_random_uuid(), $1, 'test.test', 'server')`, now)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	if err := store.Maintain(ctx, now.AddDate(0, 0, 7)); err != nil {
+	if err := store.Maintain(ctx, now.AddDate(0, 0, 1)); err != nil {
 		t.Errorf("upkeep beside a request: %v", err)
 	}
 	exec(t, request, `commit`)
 
 	// Partitions that are made and not yet committed.
 	exec(t, admin, `begin`)
-	exec(t, admin, `select authz.create_partitions($1)`, now.AddDate(0, 0, 14))
+	exec(t, admin, `select authz.create_partitions($1)`, now.Add(36*time.Hour))
 	if err := store.RecordToken(ctx, issue(now)); err != nil {
 		t.Errorf("a request beside upkeep: %v", err)
 	}

@@ -47,6 +47,10 @@ set plan_cache_mode = force_generic_plan;
 set default_transaction_isolation = 'read committed';
 select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'`
 
+// statementTimeout ends a server's statement, in milliseconds, that nobody
+// waits for any more: no request waits this long.
+const statementTimeout = "10000"
+
 // Option changes how Open connects.
 type Option func(*pgxpool.Config)
 
@@ -65,6 +69,9 @@ func AsServer() Option {
 				from pg_catalog.pg_roles r where r.rolname = current_user`).Scan(&mightier)
 			if err != nil {
 				return fmt.Errorf("reading the login's rights: %w", err)
+			}
+			if _, err := conn.Exec(ctx, `set statement_timeout = `+statementTimeout); err != nil {
+				return fmt.Errorf("preparing a connection: %w", err)
 			}
 			if !mightier {
 				return nil

@@ -18,7 +18,7 @@ func TestFirstSigningKeyWaitsForAnotherInstancesFirstKey(t *testing.T) {
 	populate(t, open(t, db.OwnerURL), now)
 	store := open(t, db.ServerURL, postgres.AsServer())
 	exec(t, first, `begin`)
-	exec(t, first, postgres.LockSigningKeysSQL)
+	exec(t, first, `select pg_advisory_xact_lock(hashtextextended('authz.signing_keys', 0))`)
 	exec(t, first, `insert into authz.signing_keys (kid, alg, public_jwk, sealed_private, sealed_by, created_at, signs_from)
 		values ('first', 'ES256', '{}', '', 'one', now(), now())`)
 

@@ -12,7 +12,7 @@ import (
 )
 
 // clockDisagreement is how far apart the clocks of two instances may be for one
-// to find the other's tokens.
+// to find, and to revoke, the other's tokens.
 const clockDisagreement = 10 * time.Minute
 
 // liveRange is the range of names of the tokens that may not have expired at
@@ -121,16 +121,23 @@ func (s *Store) ActiveToken(ctx context.Context, digest authz.Digest, gateway st
 	return oneToken(rows)
 }
 
+// revocableRange is wider than liveRange by what two clocks may disagree: a
+// token that another instance still finds active must not be answered for as
+// one that is unknown.
+func revocableRange(now time.Time) (from, to [16]byte) {
+	return authz.JTIFloor(now.Add(-authz.MaxTokenTTL - 2*clockDisagreement)), authz.JTIFloor(now.Add(2 * clockDisagreement))
+}
+
 // Both parts find the token by its digest: a join of the two would let a plan
 // read all tokens of the range.
 const revokeTokenSQL = `
 with t as (
   select ` + readTokenColumns + `
   from authz.tokens t
-  where t.digest = $1 and t.jti between $2 and $3 and t.expires_at > $4
+  where t.digest = $1 and t.jti between $2 and $3 and t.expires_at > $12
 ), revoked as (
   update authz.tokens set revoked_at = $4
-  where digest = $1 and jti between $2 and $3 and expires_at > $4 and revoked_at is null and ($5 = '' or client_id = $5)
+  where digest = $1 and jti between $2 and $3 and expires_at > $12 and revoked_at is null and ($5 = '' or client_id = $5)
   returning jti, client_id, resource, jkt
 ), event as (
   insert into authz.audit_events (` + eventColumns + `)
@@ -158,13 +165,13 @@ func (s *Store) RevokeToken(ctx context.Context, digest authz.Digest, owner stri
 }
 
 func revokeTokenArgs(digest authz.Digest, owner string, event authz.AuditEvent) []any {
-	from, to := liveRange(event.At)
+	from, to := revocableRange(event.At)
 	var detail any
 	if event.Detail != nil {
 		detail = event.Detail
 	}
 	return []any{digest[:], from, to, event.At, owner,
-		[16]byte(event.ID), string(event.Kind), event.Actor, orNull(event.RequestID), orNull(event.RemoteAddr), detail}
+		[16]byte(event.ID), string(event.Kind), event.Actor, orNull(event.RequestID), orNull(event.RemoteAddr), detail, event.At.Add(-clockDisagreement)}
 }
 
 const digestOfSQL = `select digest from authz.tokens where jti = $1`

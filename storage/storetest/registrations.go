@@ -15,6 +15,7 @@ func clients() []property {
 	return []property{
 		{"ClientIsReadAsItWasCreated", clientRoundTrip},
 		{"ClientThatIsNotRegisteredIsNotFound", noClient},
+		{"ClaimantIsToldWithWhatItMayDoOnlyBySecret", claimant},
 		{"ClientsListsAll", allClients},
 		{"NameIsTakenOnce", clientExists},
 		{"OfManyEqualRegistrationsOneSucceeds", clientExistsAtOnce},
@@ -68,6 +69,33 @@ func clientRoundTrip(t *testing.T, w *world) {
 
 func sortSecrets(c *authz.Client) {
 	slices.SortFunc(c.Secrets, func(a, b authz.Digest) int { return slices.Compare(a[:], b[:]) })
+}
+
+func claimant(t *testing.T, w *world) {
+	w.populate(t)
+	c := w.client("claimed")
+	c.Secrets, c.Introspects = []authz.Digest{randomDigest(), randomDigest()}, []string{rates}
+	sortSecrets(c)
+	must(t, w.Operator.CreateClient(t.Context(), c, w.event(authz.AuditClientCreated)))
+	whole, err := w.Servers[0].Client(t.Context(), c.ID, w.now)
+	must(t, err)
+	for _, secret := range c.Secrets {
+		got, err := w.Servers[0].Claimant(t.Context(), c.ID, secret, w.now)
+		must(t, err)
+		sortSecrets(whole)
+		sortSecrets(got)
+		same(t, whole, got)
+	}
+	wrong, err := w.Servers[0].Claimant(t.Context(), c.ID, randomDigest(), w.now)
+	must(t, err)
+	if len(wrong.Grants) != 0 || len(wrong.Introspects) != 0 || len(wrong.Secrets) != 2 {
+		t.Errorf("by a wrong secret: %+v", wrong)
+	}
+	for _, id := range []string{"nobody", ""} {
+		if _, err := w.Servers[0].Claimant(t.Context(), id, c.Secrets[0], w.now); !errors.Is(err, authz.ErrNotFound) {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
 }
 
 func noClient(t *testing.T, w *world) {
