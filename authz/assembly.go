@@ -53,6 +53,15 @@ func bearerAdmitted(_ context.Context, request fosite.AccessRequester) bool {
 	return ok && s.client.AllowBearer && s.grant.AllowBearer
 }
 
+// nonceRequired tells whose proofs must carry a nonce: everyone's, or those of
+// clients that are registered so, once the client is known.
+func nonceRequired(everyone bool) func(context.Context, fosite.AccessRequester) bool {
+	return func(_ context.Context, request fosite.AccessRequester) bool {
+		client, ok := request.GetClient().(fositeClient)
+		return everyone || ok && client.RequireNonce
+	}
+}
+
 // grantHandler chooses the grant before fosite's own handler checks the request
 // against the client, and grants what was chosen, which that one leaves to
 // others.

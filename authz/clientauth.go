@@ -35,14 +35,18 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 		}
 	}
 	if !presented.digest.matchesAny(client.Secrets) {
-		return nil, errInvalidClient(errors.New("unknown client or wrong secret"))
+		// Only a registered ID is logged: any other may be a secret in the wrong place.
+		if client.ID == "" {
+			return nil, errInvalidClient(errors.New("unknown client"))
+		}
+		return nil, errInvalidClient(errors.New("wrong secret for client " + client.ID))
 	}
 	// From here on the client is proven to be who it says: it may be told.
 	if client.AuthMethod != presented.method { // one method a client
-		return nil, errClientRefused("This client is registered for " + string(client.AuthMethod) + ", and authenticated by " + string(presented.method) + ".")
+		return nil, errClientRefused(client.ID, "This client is registered for "+string(client.AuthMethod)+", and authenticated by "+string(presented.method)+".")
 	}
 	if client.Disabled() {
-		return nil, errClientRefused("This client is disabled. Ask an operator to enable it.")
+		return nil, errClientRefused(client.ID, "This client is disabled. Ask an operator to enable it.")
 	}
 	return client, nil
 }

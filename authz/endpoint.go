@@ -28,7 +28,9 @@ type event struct {
 	jkt       string
 	tokenType string
 	active    *bool
-	err       *oauthError
+	// proofOffset is how far the server's clock was past the proof's iat.
+	proofOffset *time.Duration
+	err         *oauthError
 }
 
 // handlerFunc answers one endpoint, or returns the error to answer with.
@@ -83,7 +85,7 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 		slog.String("endpoint", ev.endpoint),
 		slog.Int("status", ev.status),
 		slog.String("outcome", outcome),
-		slog.Duration("elapsed", elapsed),
+		slog.Float64("elapsed_ms", float64(elapsed.Microseconds())/1000),
 		slog.String("remote", ev.remote),
 	}
 	for _, a := range []struct{ key, value string }{

@@ -11,6 +11,7 @@ import (
 	"github.com/ory/fosite"
 
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/dpopbind/dpopfosite"
 )
 
 // oauthError is an answer to a client: a code and a sentence that says what to
@@ -57,10 +58,11 @@ func errInvalidClient(cause error) *oauthError {
 }
 
 // errClientRefused tells an authenticated client why it is refused all the same.
-func errClientRefused(description string) *oauthError {
+func errClientRefused(clientID, description string) *oauthError {
 	return &oauthError{
 		status: http.StatusUnauthorized, code: "invalid_client",
 		description: description, header: basicChallenge(),
+		cause: errors.New("client " + clientID + " is refused: " + description),
 	}
 }
 
@@ -110,10 +112,10 @@ func answerTo(err error) *oauthError {
 	if errors.As(err, &known) {
 		return known
 	}
-	// Of fosite's own errors only the one that dpopfosite makes can be met in
-	// a request that came this far.
+	// Of fosite's errors only those that dpopfosite makes can be met in a
+	// request that came this far.
 	var fromFosite *fosite.RFC6749Error
-	if errors.As(err, &fromFosite) && fromFosite.ErrorField == "invalid_dpop_proof" {
+	if errors.As(err, &fromFosite) && (fromFosite.ErrorField == "invalid_dpop_proof" || fromFosite.ErrorField == dpopfosite.ErrorUseNonce) {
 		return &oauthError{
 			status: fromFosite.CodeField, code: fromFosite.ErrorField,
 			description: fromFosite.DescriptionField, cause: proofCause(err),

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/internal/pgdev"
 	"github.com/cargokey/authz/internal/pgdev/pgtest"
 	"github.com/cargokey/authz/jwks"
@@ -32,7 +33,7 @@ func (w *world) config(i *instance, sealer *jwks.Sealer) authz.Config {
 	return authz.Config{
 		Issuer: issuer, ProofLifetime: authz.DefaultProofLifetime, ClockSkew: authz.DefaultClockSkew,
 		Store: i.store, Sealer: sealer, Metrics: authz.NewMetrics(prometheus.NewRegistry()),
-		Log: discard(), Now: time.Now,
+		Log: discard(), Now: time.Now, NonceSecrets: [][]byte{make([]byte, dpopbind.MinNonceSecret)},
 	}
 }
 

@@ -21,7 +21,7 @@ const maxParameters = 64
 // without a value are as if they were left out (RFC 6749 §3.2).
 func parseForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost {
-		err := errHTTP(http.StatusMethodNotAllowed, "Send a POST request.")
+		err := errHTTP(http.StatusMethodNotAllowed, "Send a POST request, with the parameters in its body.")
 		err.header = http.Header{"Allow": {http.MethodPost}}
 		return nil, err
 	}

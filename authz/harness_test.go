@@ -157,8 +157,9 @@ func (w *world) instanceOf(databaseURL string, options ...func(*authz.Config)) *
 	config := authz.Config{
 		Issuer: issuer, ProofLifetime: authz.DefaultProofLifetime, ClockSkew: authz.DefaultClockSkew,
 		Store: store, Sealer: w.sealer, Metrics: authz.NewMetrics(registry),
-		Log: slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Now: i.now,
+		NonceSecrets: [][]byte{make([]byte, dpopbind.MinNonceSecret)},
+		Log:          slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Now:          i.now,
 	}
 	for _, o := range options {
 		o(&config)
@@ -196,6 +197,10 @@ type answer struct {
 
 func (a answer) string(member string) string { s, _ := a.json[member].(string); return s }
 
+// httpClient keeps its connections, unlike http.DefaultClient, of which two a host
+// stay.
+var httpClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+
 // do sends a request as it is.
 func (i *instance) do(r *http.Request) answer {
 	i.w.t.Helper()
@@ -207,7 +212,7 @@ func (i *instance) do(r *http.Request) answer {
 }
 
 func (i *instance) try(r *http.Request) (answer, error) {
-	response, err := http.DefaultClient.Do(r)
+	response, err := httpClient.Do(r)
 	if err != nil {
 		return answer{}, err
 	}

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 )
@@ -42,7 +43,10 @@ func (s *Server) notReady(ctx context.Context) string {
 	}
 	if err := s.store.Ready(ctx, s.now()); err != nil {
 		s.log.Warn("not ready", "cause", err)
-		return "the database is unreachable, or its schema is not what this build knows, or it lacks a partition for now"
+		if errors.Is(err, ErrNotPrepared) {
+			return ErrNotPrepared.Error()
+		}
+		return "the database is unreachable"
 	}
 	return ""
 }

@@ -15,6 +15,7 @@ type Metrics struct {
 	duration      *prometheus.HistogramVec
 	tokensIssued  *prometheus.CounterVec
 	proofsRefused *prometheus.CounterVec
+	proofOffset   prometheus.Histogram
 	maintenance   *prometheus.CounterVec
 }
 
@@ -34,28 +35,39 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		proofsRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "authz_proofs_refused_total", Help: "DPoP proofs refused, by the check that failed.",
 		}, []string{"check"}),
+		proofOffset: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "authz_proof_iat_offset_seconds",
+			Help:    "How far the server's clock is past a proof's iat, negative where the proof is from the future; also of proofs refused for it.",
+			Buckets: []float64{-300, -60, -30, -15, -5, -2, -1, -.5, 0, .5, 1, 2, 5, 15, 30, 60, 75, 300, 3600},
+		}),
 		maintenance: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "authz_maintenance_total", Help: "Runs of the upkeep of partitions and keys, by task and outcome.",
 		}, []string{"task", "outcome"}),
 	}
-	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.maintenance)
+	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance)
 	return m
 }
 
 func (m *Metrics) observe(ev *event, outcome string, elapsed time.Duration) {
 	m.requests.WithLabelValues(ev.endpoint, outcome).Inc()
 	m.duration.WithLabelValues(ev.endpoint).Observe(elapsed.Seconds())
+	if ev.proofOffset != nil {
+		m.proofOffset.Observe(ev.proofOffset.Seconds())
+	}
 	if ev.err == nil {
 		return
 	}
 	var proofErr *dpopbind.ProofError
 	switch {
 	case errors.As(ev.err, &proofErr):
+		if proofErr.Check == dpopbind.CheckIAT && proofErr.Offset != 0 {
+			m.proofOffset.Observe(proofErr.Offset.Seconds())
+		}
 		m.proofsRefused.WithLabelValues(string(proofErr.Check)).Inc()
 	case errors.Is(ev.err, dpopbind.ErrNoProof):
 		m.proofsRefused.WithLabelValues("missing").Inc()
 	case errors.Is(ev.err, ErrProofSpent):
-		m.proofsRefused.WithLabelValues("replay").Inc()
+		m.proofsRefused.WithLabelValues(string(dpopbind.CheckReplay)).Inc()
 	}
 }
 

@@ -97,6 +97,7 @@ func TestMetricsCountByClosedSets(t *testing.T) {
 		`authz_proofs_refused_total{check="missing"} 1`,
 		`authz_proofs_refused_total{check="replay"} 1`,
 		`authz_proofs_refused_total{check="format"} 1`,
+		`authz_proof_iat_offset_seconds_count 4`,
 		`authz_request_duration_seconds_count{endpoint="token"} 6`,
 	} {
 		if !strings.Contains(metrics, want) {

@@ -65,11 +65,14 @@ type Client struct {
 	AuthMethod  AuthMethod
 	TokenFormat TokenFormat
 	AllowBearer bool
-	CreatedAt   time.Time
-	DisabledAt  time.Time // zero: enabled
-	Secrets     []Digest  // those in force
-	Grants      []Grant   // by resource
-	Introspects []string  // the resources that it may introspect as their gateway
+	// RequireNonce: its proofs must carry the server's nonce, also where the
+	// server does not ask that of all clients.
+	RequireNonce bool
+	CreatedAt    time.Time
+	DisabledAt   time.Time // zero: enabled
+	Secrets      []Digest  // those in force
+	Grants       []Grant   // by resource
+	Introspects  []string  // the resources that it may introspect as their gateway
 }
 
 // Disabled tells whether the client is disabled.

@@ -44,6 +44,13 @@ type Config struct {
 	// ClockSkew is how far a client's clock may be off, either way; 1 s to 5 min.
 	ClockSkew time.Duration
 
+	// NonceSecrets are shared by all instances; see dpopbind.NonceConfig for
+	// their size and their rotation. At least one.
+	NonceSecrets [][]byte
+	// RequireNonce asks all clients' proofs for a nonce, and not only those of
+	// clients that are registered so.
+	RequireNonce bool
+
 	Store   Store
 	Sealer  *jwks.Sealer
 	Metrics *Metrics
@@ -62,6 +69,7 @@ type Server struct {
 	keys        keyring
 	scopes      scopeList
 	metadata    metadata
+	dpop        *dpopfosite.DPoP
 	oauth2      fosite.OAuth2Provider
 	proofWindow time.Duration
 	draining    atomic.Bool
@@ -94,11 +102,18 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuring proofs: %w", err)
 	}
-	dpop, err := dpopfosite.New(dpopfosite.Config{Checker: checker, Target: target, BearerAdmitted: bearerAdmitted})
+	nonces, err := dpopbind.NewNonces(dpopbind.NonceConfig{Secrets: c.NonceSecrets, Now: s.now})
+	if err != nil {
+		return nil, fmt.Errorf("configuring nonces: %w", err)
+	}
+	s.dpop, err = dpopfosite.New(dpopfosite.Config{
+		Checker: checker, Target: target, BearerAdmitted: bearerAdmitted,
+		Nonces: nonces, NonceRequired: nonceRequired(c.RequireNonce),
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.oauth2 = s.assemble(dpop)
+	s.oauth2 = s.assemble(s.dpop)
 	var algorithms []string
 	for _, a := range dpopbind.DefaultAlgorithms() {
 		algorithms = append(algorithms, string(a))

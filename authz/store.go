@@ -17,13 +17,15 @@ var (
 	// ErrExists: a client or resource of this name is registered already.
 	ErrExists = errors.New("is registered already")
 	// ErrInUse: a scope or a resource is granted to, or introspected by, a client.
-	ErrInUse = errors.New("is still granted to a client")
+	ErrInUse = errors.New("is still granted to, or introspected by, a client")
 	// ErrNotDefined: a grant names a resource or a scope that is not registered.
 	ErrNotDefined = errors.New("names a resource or a scope that is not registered")
 	// ErrProofSpent: the proof was accepted before.
 	ErrProofSpent = errors.New("the proof was spent before")
 	// ErrClientGone: the client was disabled or deleted since it authenticated.
 	ErrClientGone = errors.New("the client was disabled or deleted")
+	// ErrNotPrepared: the database answers, and tokens cannot be recorded in it.
+	ErrNotPrepared = errors.New("the database's schema is not one that this build knows, or it is read-only, or lacks a partition for now")
 	// ErrNotOwner: the token is another client's.
 	ErrNotOwner = errors.New("the token is another client's")
 )
@@ -40,6 +42,9 @@ type Token struct {
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 	RevokedAt time.Time // zero: not revoked
+	// Ended: not revoked, and inactive since its client or its resource is
+	// disabled or deleted, or was disabled or deleted since. Store.Tokens tells.
+	Ended bool
 }
 
 // Spending names a proof so that it can be accepted only once.
@@ -63,7 +68,8 @@ type Issue struct {
 type Store interface {
 	// Ready returns nil when tokens can be recorded at the moment now: the
 	// database answers, its schema is one that this build knows, and there is
-	// a partition for now.
+	// a partition for now. Where it answers and they cannot, it fails with
+	// ErrNotPrepared.
 	Ready(ctx context.Context, now time.Time) error
 	// Maintain makes partitions around now and drops those that are of no more
 	// use. Instances may call it at the same time.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/ory/fosite"
+
 	"github.com/cargokey/authz/dpopbind/dpopfosite"
 )
 
@@ -43,11 +45,13 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	}
 	r.Form, r.PostForm = form, form // so that fosite parses nothing again
 
-	request, err := s.oauth2.NewAccessRequest(r.Context(), r, state)
-	if err != nil {
-		return err
+	response, err := s.grantToken(r, state)
+	if state.proof != nil {
+		ev.proofOffset = new(state.proof.Offset())
 	}
-	response, err := s.oauth2.NewAccessResponse(r.Context(), request)
+	if nonce := s.dpop.Nonce(state, err); nonce != "" {
+		w.Header().Set(dpopfosite.NonceHeader, nonce)
+	}
 	if err != nil {
 		return err
 	}
@@ -60,6 +64,15 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 		Scope:       state.token.Scope,
 	})
 	return nil
+}
+
+// grantToken takes the request through fosite.
+func (s *Server) grantToken(r *http.Request, state *session) (fosite.AccessResponder, error) {
+	request, err := s.oauth2.NewAccessRequest(r.Context(), r, state)
+	if err != nil {
+		return nil, err
+	}
+	return s.oauth2.NewAccessResponse(r.Context(), request)
 }
 
 // tokenType is RFC 6749 §7.1's, by whether the token is bound (RFC 9449 §5).

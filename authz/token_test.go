@@ -270,3 +270,44 @@ func TestUnknownParametersAreIgnored(t *testing.T) {
 		t.Errorf("aud is %v", aud)
 	}
 }
+
+// Of a thousand equal proofs at once, over two instances, one gets a token; and
+// so a hundred times over (fewer with -short).
+func TestOfAThousandEqualProofsOneGetsAToken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	client, key := w.client(authz.Client{}), newKey(t)
+	instances := []*instance{w.instance(), w.instance()}
+	rounds := 100
+	if testing.Short() || raceEnabled {
+		rounds = 5
+	}
+	for round := range rounds {
+		proof := instances[0].proof(key)
+		var issued, refused atomic.Int64
+		start := make(chan struct{})
+		var wg sync.WaitGroup
+		for n := range 50 { // connections, of twenty requests each
+			wg.Go(func() {
+				<-start
+				for range 20 {
+					r := instances[n%2].post("/oauth/token", client, clientCredentials)
+					r.Header.Set("DPoP", proof)
+					switch a, err := instances[n%2].try(r); {
+					case err == nil && a.status == http.StatusOK:
+						issued.Add(1)
+					case err == nil && a.status == http.StatusBadRequest && a.string("error") == "invalid_dpop_proof":
+						refused.Add(1)
+					default:
+						t.Errorf("round %d: %v %d %s", round, err, a.status, a.body)
+					}
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		if issued.Load() != 1 || refused.Load() != 999 {
+			t.Fatalf("round %d: %d tokens, %d refused", round, issued.Load(), refused.Load())
+		}
+	}
+}

@@ -74,7 +74,8 @@ func TestEachProofOfTheTableIsJudgedAsItSays(t *testing.T) {
 			t.Run(row.Name, func(t *testing.T) { judge(t, c, target, row) })
 		}
 		for _, check := range dpopbind.Checks() {
-			if !checks[check] {
+			// A replay is Spend's to see, and no proof's own fault.
+			if !checks[check] && check != dpopbind.CheckReplay {
 				t.Errorf("no row fails the check %q", check)
 			}
 		}

@@ -33,13 +33,14 @@ const (
 	CheckNonce       Check = "nonce"        // check 10
 	CheckATH         Check = "ath"          // check 12
 	CheckSignature   Check = "signature"    // check 6
+	CheckReplay      Check = "replay"       // RFC 9449 §11.1
 )
 
 // Checks returns every Check.
 func Checks() []Check {
 	return []Check{
 		CheckHeaderCount, CheckFormat, CheckJSON, CheckTyp, CheckCrit, CheckAlg, CheckJWK, CheckHTM,
-		CheckHTU, CheckJTI, CheckIAT, CheckNBF, CheckExp, CheckNonce, CheckATH, CheckSignature,
+		CheckHTU, CheckJTI, CheckIAT, CheckNBF, CheckExp, CheckNonce, CheckATH, CheckSignature, CheckReplay,
 	}
 }
 

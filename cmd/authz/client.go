@@ -24,6 +24,7 @@ type clientView struct {
 	AuthMethod  authz.AuthMethod    `json:"token_endpoint_auth_method"`
 	TokenFormat authz.TokenFormat   `json:"token_format"`
 	BoundTokens bool                `json:"dpop_bound_access_tokens"`
+	Nonce       bool                `json:"require_nonce"`
 	Grants      map[string][]string `json:"grants"`
 	Introspects []string            `json:"introspects"`
 	CreatedAt   time.Time           `json:"created_at"`
@@ -32,7 +33,7 @@ type clientView struct {
 
 func viewClient(c *authz.Client) clientView {
 	v := clientView{
-		ID: c.ID, AuthMethod: c.AuthMethod, TokenFormat: c.TokenFormat, BoundTokens: !c.AllowBearer,
+		ID: c.ID, AuthMethod: c.AuthMethod, TokenFormat: c.TokenFormat, BoundTokens: !c.AllowBearer, Nonce: c.RequireNonce,
 		Grants: map[string][]string{}, Introspects: append([]string{}, c.Introspects...), CreatedAt: c.CreatedAt,
 	}
 	for _, g := range c.Grants {
@@ -56,9 +57,12 @@ func (v clientView) text(w io.Writer) {
 	if v.Secret != "" {
 		fmt.Fprintf(w, "client_secret  %s   (shown this once; it is not stored)\n", v.Secret)
 	}
-	fmt.Fprintf(w, "state          %s\nauth method    %s\ntoken format   %s\nbound tokens   %s\ncreated        %s\n",
-		v.state(), v.AuthMethod, v.TokenFormat, map[bool]string{true: "required", false: "or bearer, where the resource admits it"}[v.BoundTokens],
+	fmt.Fprintf(w, "state          %s\nauth method    %s\ntoken format   %s\ntokens         %s\ncreated        %s\n",
+		v.state(), v.AuthMethod, v.TokenFormat, map[bool]string{true: "bound only", false: "bound; bearer where the resource admits it"}[v.BoundTokens],
 		v.CreatedAt.Format(time.RFC3339))
+	if v.Nonce {
+		fmt.Fprintf(w, "nonce          required\n")
+	}
 	for _, resource := range slices.Sorted(maps.Keys(v.Grants)) {
 		fmt.Fprintf(w, "grant          %s = %s\n", resource, strings.Join(v.Grants[resource], " "))
 	}
@@ -82,6 +86,7 @@ type clientFlags struct {
 	authMethod  string
 	tokenFormat string
 	allowBearer bool
+	nonce       bool
 }
 
 func (p *program) clientCreate() *cobra.Command {
@@ -113,6 +118,7 @@ is not stored: 256 random bits, of which the database keeps a digest.`,
 	c.Flags().StringArrayVar(&f.introspects, "introspects", nil, "URI: a resource whose tokens it may introspect; repeatable")
 	c.Flags().StringVar(&f.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic or client_secret_post")
 	c.Flags().StringVar(&f.tokenFormat, "token-format", string(authz.FormatJWT), "jwt or opaque")
+	c.Flags().BoolVar(&f.nonce, "require-nonce", false, "its proofs must carry the server's nonce, whatever AUTHZ_DPOP_NONCE says")
 	c.Flags().BoolVar(&f.allowBearer, "allow-bearer", false, "let it have bearer tokens for resources that admit them")
 	complete(c, "auth-method", authz.AuthMethods())
 	complete(c, "token-format", authz.TokenFormats())
@@ -140,7 +146,7 @@ func complete[T ~string](c *cobra.Command, flag string, values []T) {
 func (f *clientFlags) client(id string) (*authz.Client, error) {
 	c := &authz.Client{
 		ID: id, AuthMethod: authz.AuthMethod(f.authMethod), TokenFormat: authz.TokenFormat(f.tokenFormat),
-		AllowBearer: f.allowBearer, Introspects: f.introspects,
+		AllowBearer: f.allowBearer, RequireNonce: f.nonce, Introspects: f.introspects,
 	}
 	for _, text := range f.grants {
 		// A URI may hold an equals sign, a scope list in front of none.
@@ -158,7 +164,7 @@ func registerClient(ctx context.Context, s *postgres.Store, c *authz.Client) (cl
 	event := operatorEvent(authz.AuditClientCreated)
 	c.CreatedAt = event.At
 	v := viewClient(c)
-	event.Detail = map[string]any{"grants": v.Grants, "introspects": v.Introspects, "allow_bearer": c.AllowBearer}
+	event.Detail = map[string]any{"grants": v.Grants, "introspects": v.Introspects, "allow_bearer": c.AllowBearer, "require_nonce": c.RequireNonce}
 	if err := s.CreateClient(ctx, c, event); err != nil {
 		return clientView{}, about("client", c.ID, err)
 	}

@@ -36,6 +36,9 @@ type config struct {
 	TokenEndpointAliases []string      `split_words:"true" desc:"other URLs of the token endpoint that a client may sign as htu, comma-separated"`
 	KeyEncryptionKey     secret        `split_words:"true" desc:"seals the signing keys at rest: 32 random bytes, base64 (openssl rand -base64 32)"`
 	KeyEncryptionKeyFile string        `split_words:"true" desc:"a file to read it from instead"`
+	DpopNonce            nonceMode     `split_words:"true" default:"off" desc:"off or required: whether every proof must carry the server's nonce; clients can be registered to need one"`
+	DpopNonceSecret      secret        `split_words:"true" desc:"what nonces are derived from: 32 random bytes or more, base64, the same for all instances; several, comma-separated, while one is replaced: the first makes, all check (default: derived from the key encryption key)"`
+	DpopNonceSecretFile  string        `split_words:"true" desc:"a file to read it from instead"`
 	TLSCertFile          string        `split_words:"true" desc:"certificate chain, PEM: serve TLS 1.3; read again when it changes"`
 	TLSKeyFile           string        `split_words:"true" desc:"its private key, PEM"`
 	ProofLifetime        time.Duration `split_words:"true" default:"60s" desc:"how long a DPoP proof is accepted after its iat: 1s to 10m"`
@@ -60,6 +63,17 @@ func (f *logFormat) Set(s string) error {
 		return errors.New("json or text")
 	}
 	*f = logFormat(s)
+	return nil
+}
+
+type nonceMode string
+
+// Set is called by envconfig.
+func (m *nonceMode) Set(s string) error {
+	if s != "off" && s != "required" {
+		return errors.New("off or required")
+	}
+	*m = nonceMode(s)
 	return nil
 }
 
@@ -139,8 +153,8 @@ func (c *config) database() (string, error) {
 	return url, nil
 }
 
-// sealer makes the sealing key usable.
-func (c *config) sealer() (*jwks.Sealer, error) {
+// sealingKey is the key that seals the signing keys.
+func (c *config) sealingKey() ([]byte, error) {
 	const may = "32 random bytes in base64; make one by: openssl rand -base64 32"
 	text, err := readSecret("AUTHZ_KEY_ENCRYPTION_KEY", c.KeyEncryptionKey, c.KeyEncryptionKeyFile)
 	if err != nil {
@@ -156,7 +170,28 @@ func (c *config) sealer() (*jwks.Sealer, error) {
 	if len(key) != jwks.SealingKeySize {
 		return nil, fmt.Errorf("AUTHZ_KEY_ENCRYPTION_KEY has %d bytes: it is %s", len(key), may)
 	}
-	return jwks.NewSealer(key)
+	return key, nil
+}
+
+// nonceSecrets are those of the variable, or the sealing key: what is derived
+// from it for nonces tells nothing of it, and all instances have it.
+func (c *config) nonceSecrets(sealingKey []byte) ([][]byte, error) {
+	text, err := readSecret("AUTHZ_DPOP_NONCE_SECRET", c.DpopNonceSecret, c.DpopNonceSecretFile)
+	if err != nil {
+		return nil, err
+	}
+	if text == "" {
+		return [][]byte{sealingKey}, nil
+	}
+	var secrets [][]byte
+	for one := range strings.SplitSeq(text, ",") {
+		secret, err := base64.StdEncoding.DecodeString(strings.TrimSpace(one))
+		if err != nil || len(secret) < dpopbind.MinNonceSecret {
+			return nil, errors.New("AUTHZ_DPOP_NONCE_SECRET is not base64 of 32 bytes or more; it may be: " + fieldTag("DpopNonceSecret", "desc"))
+		}
+		secrets = append(secrets, secret)
+	}
+	return secrets, nil
 }
 
 // validateServe checks what "authz serve" needs beyond the types.

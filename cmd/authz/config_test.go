@@ -27,7 +27,7 @@ func unsetAll(t *testing.T) {
 func TestEachFieldIsReadFromTheVariableThatHelpNames(t *testing.T) {
 	values := map[string]string{
 		"slice": "http://a.test,http://b.test", "time.Duration": "42s", "slog.Level": "error",
-		"main.logFormat": "text", "string": "something", "main.secret": "something",
+		"main.logFormat": "text", "main.nonceMode": "required", "string": "something", "main.secret": "something",
 	}
 	fields := 0
 	for f := range reflect.TypeFor[config]().Fields() {
@@ -76,6 +76,7 @@ func TestVariableNamesAreTheDocumentedOnes(t *testing.T) {
 	want := []string{
 		"AUTHZ_ISSUER", "AUTHZ_LISTEN", "AUTHZ_INTERNAL_LISTEN", "AUTHZ_DATABASE_URL", "AUTHZ_DATABASE_URL_FILE",
 		"AUTHZ_TOKEN_ENDPOINT_ALIASES", "AUTHZ_KEY_ENCRYPTION_KEY", "AUTHZ_KEY_ENCRYPTION_KEY_FILE",
+		"AUTHZ_DPOP_NONCE", "AUTHZ_DPOP_NONCE_SECRET", "AUTHZ_DPOP_NONCE_SECRET_FILE",
 		"AUTHZ_TLS_CERT_FILE", "AUTHZ_TLS_KEY_FILE", "AUTHZ_PROOF_LIFETIME", "AUTHZ_CLOCK_SKEW",
 		"AUTHZ_SERVICE_DOCUMENTATION", "AUTHZ_LOG_LEVEL", "AUTHZ_LOG_FORMAT",
 	}
@@ -128,6 +129,7 @@ func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
 		{"AUTHZ_CLOCK_SKEW", "0s", "1s to 5m"},
 		{"AUTHZ_CLOCK_SKEW", "6m", "1s to 5m"},
 		{"AUTHZ_SERVICE_DOCUMENTATION", "docs", "a URL for the metadata"},
+		{"AUTHZ_DPOP_NONCE", "sometimes", "off or required"},
 		{"AUTHZ_LOG_LEVEL", "loud", "debug, info, warn or error"},
 		{"AUTHZ_LOG_FORMAT", "xml", "json or text"},
 	} {
@@ -162,6 +164,8 @@ func TestBadSecretIsNotRepeated(t *testing.T) {
 		{"AUTHZ_KEY_ENCRYPTION_KEY", "", "is not set"},
 		{"AUTHZ_KEY_ENCRYPTION_KEY", "sesame!", "not base64"},
 		{"AUTHZ_KEY_ENCRYPTION_KEY", long, "has 39 bytes"},
+		{"AUTHZ_DPOP_NONCE_SECRET", "sesame!", "base64 of 32 bytes"},
+		{"AUTHZ_DPOP_NONCE_SECRET", long + ",c2VzYW1lCg==", "base64 of 32 bytes"},
 		{"AUTHZ_DATABASE_URL", "", "is not set"},
 		{"AUTHZ_DATABASE_URL", "mysql://u:sesame@h/db?sslmode=disable", "postgres://"},
 		{"AUTHZ_DATABASE_URL", "postgres://u:sesame@h:port/db", "well-formed"},
@@ -184,8 +188,11 @@ func TestBadSecretIsNotRepeated(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err = read.database()
-				if c.variable == "AUTHZ_KEY_ENCRYPTION_KEY" {
-					_, err = read.sealer()
+				switch c.variable {
+				case "AUTHZ_KEY_ENCRYPTION_KEY":
+					_, err = read.sealingKey()
+				case "AUTHZ_DPOP_NONCE_SECRET":
+					_, err = read.nonceSecrets(nil)
 				}
 				says := c.says
 				if viaFile && c.value == "" {

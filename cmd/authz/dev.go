@@ -114,6 +114,7 @@ func (p *program) dev(ctx context.Context, f devFlags) (err error) {
 			Issuer: issuer, ProofLifetime: authz.DefaultProofLifetime, ClockSkew: authz.DefaultClockSkew,
 			TokenEndpointAliases: loopbackAliases(public.Addr()),
 			Sealer:               demo.sealer, Log: c.logger(p.err),
+			NonceSecrets: [][]byte{demo.SealingKey}, RequireNonce: c.DpopNonce == "required",
 		},
 		databaseURL: pg.URL(), public: public, internal: internal,
 	}

@@ -185,7 +185,7 @@ scopes and their lifetime.`,
 
 func (p *program) resourceDelete() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete URI", Short: "Delete a resource that no client has a grant of", Args: oneArgument,
+		Use: "delete URI", Short: "Delete a resource that no client has a grant of or introspects", Args: oneArgument,
 		Example: "  authz resource delete https://labels.example.com",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {

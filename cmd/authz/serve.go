@@ -33,7 +33,7 @@ Variables, with their defaults:
 ` + describeVariables(),
 		Example: `  AUTHZ_ISSUER=https://auth.example.com \
   AUTHZ_DATABASE_URL=postgres://authz_app:…@db/authz \
-  AUTHZ_KEY_ENCRYPTION_KEY_FILE=/run/secrets/kek authz serve`,
+  AUTHZ_KEY_ENCRYPTION_KEY_FILE=/run/secrets/authz-sealing-key authz serve`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context()) },
 	}
@@ -59,7 +59,15 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sealer, err := c.sealer()
+	sealingKey, err := c.sealingKey()
+	if err != nil {
+		return err
+	}
+	sealer, err := jwks.NewSealer(sealingKey)
+	if err != nil {
+		return err
+	}
+	nonceSecrets, err := c.nonceSecrets(sealingKey)
 	if err != nil {
 		return err
 	}
@@ -74,6 +82,7 @@ func (p *program) serve(ctx context.Context) error {
 			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases,
 			ServiceDocumentation: c.ServiceDocumentation,
 			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
+			NonceSecrets: nonceSecrets, RequireNonce: c.DpopNonce == "required",
 		},
 		databaseURL: databaseURL, public: public, internal: internal,
 	}

@@ -23,12 +23,13 @@ type tokenView struct {
 	IssuedAt  time.Time  `json:"issued_at"`
 	ExpiresAt time.Time  `json:"expires_at"`
 	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+	Active    bool       `json:"active"`
 }
 
 func viewToken(t *authz.Token) tokenView {
 	v := tokenView{
 		JTI: t.JTI.String(), ClientID: t.ClientID, Resource: t.Resource, Scope: t.Scope, JKT: t.JKT,
-		IssuedAt: t.IssuedAt, ExpiresAt: t.ExpiresAt,
+		IssuedAt: t.IssuedAt, ExpiresAt: t.ExpiresAt, Active: t.RevokedAt.IsZero() && !t.Ended,
 	}
 	if !t.RevokedAt.IsZero() {
 		v.RevokedAt = &t.RevokedAt
@@ -115,8 +116,11 @@ func tokenTable(w io.Writer, views []tokenView) {
 		if bound == "" {
 			bound = "(bearer)"
 		}
-		if v.RevokedAt != nil {
+		switch {
+		case v.RevokedAt != nil:
 			state = "revoked"
+		case !v.Active:
+			state = "ended (its client or resource was disabled or deleted)"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.JTI, v.Resource, v.Scope, bound, v.ExpiresAt.Format(time.RFC3339), state)
 	}

@@ -12,10 +12,11 @@
 // handler that matches and takes any nil for success: a handler for DPoP alone
 // would make unknown grants succeed.
 //
-// The server's session carries the proof (see Session). Whoever records the
-// token must spend Proof().SpendKey() in the same transaction and keep it
-// spent until Proof().AcceptedUntil(), and must embed Proof().JKT() in the token as
-// cnf.jkt (RFC 9449 §6): the package stores nothing.
+// The server's session carries the proof (see Session). Whoever makes the token
+// must embed Proof().JKT() in it as cnf.jkt (RFC 9449 §6). The proof is spent in
+// Config.Replay; a server that has none there must spend Proof().SpendKey() in the
+// transaction that records the token, and keep it spent until
+// Proof().AcceptedUntil().
 package dpopfosite
 
 import (
@@ -46,6 +47,15 @@ type Config struct {
 	Checker *dpopbind.Checker
 	// Target is POST and the URLs of the token endpoint.
 	Target dpopbind.Target
+	// Nonces are the server's nonces (RFC 9449 §8). Nil: it has none.
+	Nonces *dpopbind.Nonces
+	// NonceRequired tells whether this request's proof must carry one. It is
+	// asked twice: before the client is authenticated, when GetClient is not the
+	// client yet, and after. Nil: always, where there are Nonces.
+	NonceRequired func(context.Context, fosite.AccessRequester) bool
+	// Replay spends the proof just before the wrapped handler makes the token.
+	// Nil: whoever records the token spends it, see the package's comment.
+	Replay dpopbind.Replay
 	// BearerAdmitted tells whether a request without a proof may have a bearer
 	// token. It is asked after the wrapped handler has handled the request.
 	// Nil: never.
@@ -59,6 +69,9 @@ type DPoP struct{ config Config }
 func New(config Config) (*DPoP, error) {
 	if config.Checker == nil {
 		return nil, errors.New("dpopfosite: a Checker is missing")
+	}
+	if config.NonceRequired != nil && config.Nonces == nil {
+		return nil, errors.New("dpopfosite: nonces are required, and there are no Nonces")
 	}
 	return &DPoP{config: config}, nil
 }
@@ -84,6 +97,10 @@ func (d *DPoP) ClientAuthentication(next fosite.ClientAuthenticationStrategy) fo
 				return nil, ErrSession
 			}
 			session.SetProof(proof)
+			// A missing nonce is answered here, before anything is spent.
+			if err := d.checkNonce(ctx, request, proof); err != nil {
+				return nil, err
+			}
 		}
 		return next(ctx, r, form)
 	}
@@ -125,6 +142,10 @@ func (h *handler) HandleTokenEndpointRequest(ctx context.Context, request fosite
 	}
 	proof := session.Proof()
 	if proof != nil {
+		// Again, now that the client is known.
+		if err := h.dpop.checkNonce(ctx, request, proof); err != nil {
+			return err
+		}
 		if err := proof.VerifySignature(); err != nil {
 			return refuse(err)
 		}
@@ -141,11 +162,38 @@ func (h *handler) HandleTokenEndpointRequest(ctx context.Context, request fosite
 // PopulateTokenEndpointResponse corrects the token_type that fosite hard-codes
 // (RFC 9449 §5: it MUST be DPoP for a bound token).
 func (h *handler) PopulateTokenEndpointResponse(ctx context.Context, request fosite.AccessRequester, response fosite.AccessResponder) error {
+	if err := h.spend(ctx, request); err != nil {
+		return err
+	}
 	if err := h.TokenEndpointHandler.PopulateTokenEndpointResponse(ctx, request, response); err != nil {
 		return err
 	}
 	if session, ok := request.GetSession().(Session); ok && session.Proof() != nil {
 		response.SetTokenType(TokenType)
+	}
+	return nil
+}
+
+// spend spends the request's proof where that is this package's to do.
+func (h *handler) spend(ctx context.Context, request fosite.AccessRequester) error {
+	session, ok := request.GetSession().(Session)
+	if !ok || !h.CanHandleTokenEndpointRequest(ctx, request) {
+		return fosite.ErrUnknownRequest
+	}
+	if h.dpop.config.Replay == nil || session.Proof() == nil {
+		return nil
+	}
+	err := session.Proof().Spend(ctx, h.dpop.config.Replay)
+	var unknown *dpopbind.ReplayUnknownError
+	if errors.As(err, &unknown) { // a check that cannot be made refuses
+		return (&fosite.RFC6749Error{
+			ErrorField:       "temporarily_unavailable",
+			DescriptionField: "The server cannot tell now whether the DPoP proof was used before. Try again shortly, with a new one.",
+			CodeField:        http.StatusServiceUnavailable,
+		}).WithWrap(err)
+	}
+	if err != nil {
+		return refuse(err)
 	}
 	return nil
 }

@@ -35,6 +35,11 @@ func (s *session) Proof() *dpopbind.Proof     { return s.proof }
 // project but the package.
 func otherServer(t *testing.T, bearer func(context.Context, fosite.AccessRequester) bool, newSession func() fosite.Session) http.Handler {
 	t.Helper()
+	return configured(t, dpopfosite.Config{BearerAdmitted: bearer}, newSession)
+}
+
+func configured(t *testing.T, dpopConfig dpopfosite.Config, newSession func() fosite.Session) http.Handler {
+	t.Helper()
 	checker, err := dpopbind.NewChecker(dpopbind.CheckerConfig{})
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +48,8 @@ func otherServer(t *testing.T, bearer func(context.Context, fosite.AccessRequest
 	if err != nil {
 		t.Fatal(err)
 	}
-	dpop, err := dpopfosite.New(dpopfosite.Config{Checker: checker, Target: target, BearerAdmitted: bearer})
+	dpopConfig.Checker, dpopConfig.Target = checker, target
+	dpop, err := dpopfosite.New(dpopConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +69,13 @@ func otherServer(t *testing.T, bearer func(context.Context, fosite.AccessRequest
 		Config: config,
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		request, err := provider.NewAccessRequest(r.Context(), r, newSession())
+		carrier := newSession()
+		request, err := provider.NewAccessRequest(r.Context(), r, carrier)
+		if s, ok := carrier.(dpopfosite.Session); ok {
+			if nonce := dpop.Nonce(s, err); nonce != "" {
+				w.Header().Set(dpopfosite.NonceHeader, nonce)
+			}
+		}
 		if err != nil {
 			provider.WriteAccessError(r.Context(), w, request, err)
 			return
@@ -92,6 +104,7 @@ func newSession() fosite.Session { return &session{DefaultSession: &fosite.Defau
 
 type result struct {
 	status int
+	nonce  string
 	json   map[string]any
 }
 
@@ -104,20 +117,22 @@ func send(t *testing.T, h http.Handler, grant, secret string, proofs ...string) 
 	r.Header["Dpop"] = proofs
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	res := result{status: w.Code}
+	res := result{status: w.Code, nonce: w.Header().Get(dpopfosite.NonceHeader)}
 	if err := json.Unmarshal(w.Body.Bytes(), &res.json); err != nil {
 		t.Fatalf("%v: %s", err, w.Body)
 	}
 	return res
 }
 
-func proof(t *testing.T, url string) string {
+func proof(t *testing.T, url string) string { return proofWith(t, url, "") }
+
+func proofWith(t *testing.T, url, nonce string) string {
 	t.Helper()
 	key, err := dpopbind.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := key.Proof(http.MethodPost, url, time.Now(), dpopbind.ProofOptions{})
+	p, err := key.Proof(http.MethodPost, url, time.Now(), dpopbind.ProofOptions{Nonce: nonce})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,5 +197,49 @@ func TestSessionThatCannotCarryAProofIsAnError(t *testing.T) {
 	}
 	if _, err := dpopfosite.New(dpopfosite.Config{}); err == nil {
 		t.Error("a DPoP without a Checker was made")
+	}
+}
+
+func TestNonceIsAskedForAndTaken(t *testing.T) {
+	now := time.Now()
+	nonces, err := dpopbind.NewNonces(dpopbind.NonceConfig{
+		Secrets: [][]byte{make([]byte, dpopbind.MinNonceSecret)}, Now: func() time.Time { return now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := configured(t, dpopfosite.Config{Nonces: nonces}, newSession)
+	got := send(t, h, "client_credentials", "wrong", proof(t, endpoint))
+	if got.status != http.StatusBadRequest || got.json["error"] != "use_dpop_nonce" || got.nonce != nonces.Current() {
+		t.Fatalf("%+v", got)
+	}
+	if got := send(t, h, "client_credentials", "secret", proofWith(t, endpoint, got.nonce)); got.status != http.StatusOK || got.nonce != "" {
+		t.Errorf("%+v", got)
+	}
+	old := got.nonce
+	now = now.Add(dpopbind.DefaultNonceStep)
+	if got := send(t, h, "client_credentials", "secret", proofWith(t, endpoint, old)); got.status != http.StatusOK || got.nonce != nonces.Current() {
+		t.Errorf("an aging nonce: %+v", got)
+	}
+	if _, err := dpopfosite.New(dpopfosite.Config{NonceRequired: func(context.Context, fosite.AccessRequester) bool { return true }}); err == nil {
+		t.Error("nonces are required and there are none")
+	}
+}
+
+func TestProofIsSpentInTheReplay(t *testing.T) {
+	h := configured(t, dpopfosite.Config{Replay: dpopbind.NewMemoryReplay(2, nil)}, newSession)
+	once := proof(t, endpoint)
+	if got := send(t, h, "client_credentials", "secret", once); got.status != http.StatusOK {
+		t.Fatalf("%+v", got)
+	}
+	if got := send(t, h, "client_credentials", "secret", once); got.status != http.StatusBadRequest || got.json["error"] != "invalid_dpop_proof" {
+		t.Errorf("a second time: %+v", got)
+	}
+	if got := send(t, h, "client_credentials", "secret", proof(t, endpoint)); got.status != http.StatusOK {
+		t.Errorf("%+v", got)
+	}
+	// Full: it cannot tell, and refuses.
+	if got := send(t, h, "client_credentials", "secret", proof(t, endpoint)); got.status != http.StatusServiceUnavailable || got.json["access_token"] != nil {
+		t.Errorf("a full memory: %+v", got)
 	}
 }

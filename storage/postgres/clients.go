@@ -14,7 +14,7 @@ import (
 // One row a client, all that is known of it.
 const (
 	clientColumns = `
-  c.id, c.token_endpoint_auth_method, c.token_format, c.allow_bearer, c.created_at, c.disabled_at,
+  c.id, c.token_endpoint_auth_method, c.token_format, c.allow_bearer, c.require_nonce, c.created_at, c.disabled_at,
   array(select s.digest from authz.client_secrets s
         where s.client_id = c.id and (s.expires_at is null or s.expires_at > $1)), `
 	gatewayColumn = `
@@ -92,7 +92,7 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 	var (
 		c                      authz.Client
 		id, authMethod, format *string
-		allowBearer            *bool
+		allowBearer, nonce     *bool
 		createdAt, disabledAt  *time.Time
 		secrets                [][]byte
 		grants                 []struct {
@@ -102,14 +102,14 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 			Scopes      []string `json:"scopes"`
 		}
 	)
-	if err := row.Scan(&id, &authMethod, &format, &allowBearer, &createdAt, &disabledAt, &secrets, &c.Introspects, &grants); err != nil {
+	if err := row.Scan(&id, &authMethod, &format, &allowBearer, &nonce, &createdAt, &disabledAt, &secrets, &c.Introspects, &grants); err != nil {
 		return nil, err
 	}
 	if id == nil { // not registered
 		return &c, nil
 	}
 	c.ID, c.AuthMethod, c.TokenFormat = *id, authz.AuthMethod(*authMethod), authz.TokenFormat(*format)
-	c.AllowBearer, c.CreatedAt = *allowBearer, *createdAt
+	c.AllowBearer, c.RequireNonce, c.CreatedAt = *allowBearer, *nonce, *createdAt
 	if disabledAt != nil {
 		c.DisabledAt = *disabledAt
 	}
@@ -127,8 +127,8 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 
 const (
 	createClientSQL = `
-insert into authz.clients (id, token_endpoint_auth_method, token_format, allow_bearer, created_at)
-values ($1, $2, $3, $4, $5)`
+insert into authz.clients (id, token_endpoint_auth_method, token_format, allow_bearer, created_at, require_nonce)
+values ($1, $2, $3, $4, $5, $6)`
 	addSecretSQL  = `insert into authz.client_secrets (client_id, digest, created_at) values ($1, $2, $3)`
 	addGrantSQL   = `insert into authz.grants (client_id, resource, scope) select $1, $2, unnest($3::text[])`
 	addGatewaySQL = `insert into authz.gateway_resources (client_id, resource) select $1, unnest($2::text[])`
@@ -138,7 +138,7 @@ values ($1, $2, $3, $4, $5)`
 func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.AuditEvent) error {
 	event.ClientID = c.ID
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, createClientSQL, c.ID, string(c.AuthMethod), string(c.TokenFormat), c.AllowBearer, event.At); err != nil {
+		if _, err := tx.Exec(ctx, createClientSQL, c.ID, string(c.AuthMethod), string(c.TokenFormat), c.AllowBearer, event.At, c.RequireNonce); err != nil {
 			return err
 		}
 		for _, digest := range c.Secrets {

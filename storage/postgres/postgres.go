@@ -160,11 +160,11 @@ func (s *Store) Ready(ctx context.Context, now time.Time) error {
 	}
 	switch {
 	case version < migrations.Known():
-		return fmt.Errorf("%w: version %d", ErrSchema, version)
+		return fmt.Errorf("%w: %w: version %d", authz.ErrNotPrepared, ErrSchema, version)
 	case readOnly: // a standby, after a failover that the URL does not follow
-		return errors.New("the database is read-only")
+		return fmt.Errorf("%w: it is read-only", authz.ErrNotPrepared)
 	case !partitions:
-		return errors.New("there is no partition for now")
+		return fmt.Errorf("%w: there is no partition for now", authz.ErrNotPrepared)
 	}
 	return nil
 }

@@ -191,8 +191,10 @@ func (s *Store) RevokeTokenByJTI(ctx context.Context, jti authz.JTI, event authz
 }
 
 const tokensSQL = `
-select ` + readTokenColumns + `
+select ` + readTokenColumns + `, c.id is null or r.uri is null
 from authz.tokens t
+left join authz.clients c on c.id = t.client_id and c.disabled_at is null and c.generation = t.client_generation
+left join authz.resources r on r.uri = t.resource and r.generation = t.resource_generation
 where t.client_id = $1 and t.jti between $2 and $3 and t.expires_at > $4
 order by t.jti desc
 limit $5`
@@ -204,7 +206,14 @@ func (s *Store) Tokens(ctx context.Context, clientID string, now time.Time, limi
 	if err != nil {
 		return nil, fmt.Errorf("listing tokens: %w", err)
 	}
-	tokens, err := pgx.CollectRows(rows, scanToken)
+	tokens, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*authz.Token, error) {
+		var ended bool
+		t, err := scanToken(row, &ended)
+		if err == nil {
+			t.Ended = ended && t.RevokedAt.IsZero()
+		}
+		return t, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listing tokens: %w", err)
 	}
@@ -212,7 +221,7 @@ func (s *Store) Tokens(ctx context.Context, clientID string, now time.Time, limi
 }
 
 func oneToken(rows pgx.Rows) (*authz.Token, error) {
-	t, err := pgx.CollectOneRow(rows, scanToken)
+	t, err := pgx.CollectOneRow(rows, func(row pgx.CollectableRow) (*authz.Token, error) { return scanToken(row) })
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, authz.ErrNotFound
 	}
@@ -222,7 +231,8 @@ func oneToken(rows pgx.Rows) (*authz.Token, error) {
 	return t, nil
 }
 
-func scanToken(row pgx.CollectableRow) (*authz.Token, error) {
+// scanToken reads readTokenColumns, and what a statement has after them.
+func scanToken(row pgx.CollectableRow, more ...any) (*authz.Token, error) {
 	var (
 		t         authz.Token
 		jti       [16]byte
@@ -230,7 +240,8 @@ func scanToken(row pgx.CollectableRow) (*authz.Token, error) {
 		jkt       *string
 		revokedAt *time.Time
 	)
-	if err := row.Scan(&jti, &digest, &t.ClientID, &t.Resource, &t.Scope, &jkt, &t.IssuedAt, &t.ExpiresAt, &revokedAt); err != nil {
+	columns := []any{&jti, &digest, &t.ClientID, &t.Resource, &t.Scope, &jkt, &t.IssuedAt, &t.ExpiresAt, &revokedAt}
+	if err := row.Scan(append(columns, more...)...); err != nil {
 		return nil, err
 	}
 	t.JTI, t.Digest = jti, authz.Digest(digest)

@@ -1,0 +1,6 @@
+//go:build race
+
+package authz_test
+
+// raceEnabled shortens what takes long under the race detector.
+const raceEnabled = true
