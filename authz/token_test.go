@@ -34,7 +34,7 @@ func TestTokenIsBoundToTheKeyOfItsProof(t *testing.T) {
 	for _, c := range []struct {
 		alg    dpopbind.Algorithm
 		signer crypto.Signer
-	}{{dpopbind.ES256, ec}, {dpopbind.EdDSA, ed}, {dpopbind.PS256, rs}, {dpopbind.RS256, rs}} {
+	}{{dpopbind.ES256, ec}, {dpopbind.EdDSA, ed}, {dpopbind.Ed25519, ed}, {dpopbind.PS256, rs}, {dpopbind.RS256, rs}} {
 		t.Run(string(c.alg), func(t *testing.T) {
 			key, err := dpopbind.NewKey(c.signer, c.alg)
 			if err != nil {

@@ -16,14 +16,18 @@ const (
 	EdDSA Algorithm = "EdDSA" // Ed25519 only, RFC 8037 §3.1
 	PS256 Algorithm = "PS256" // RSASSA-PSS with SHA-256, RFC 7518 §3.5
 	RS256 Algorithm = "RS256" // RSASSA-PKCS1-v1_5 with SHA-256, RFC 7518 §3.3
+
+	// Ed25519 is EdDSA by its fully-specified name, which newer clients use:
+	// RFC 9864 §2.2.
+	Ed25519 Algorithm = "Ed25519"
 )
 
 // DefaultAlgorithms returns all algorithms of this package, in the order of
-// preference: ES256, EdDSA, PS256, RS256. It is the value for the metadata
+// preference: ES256, EdDSA, PS256, RS256, Ed25519. It is the value for the metadata
 // dpop_signing_alg_values_supported (RFC 9449 §5.1) of a server that does not
 // restrict them.
 func DefaultAlgorithms() []Algorithm {
-	return []Algorithm{ES256, EdDSA, PS256, RS256}
+	return []Algorithm{ES256, EdDSA, PS256, RS256, Ed25519}
 }
 
 // kty is the one key type that an algorithm fits, "" for an unknown algorithm.
@@ -31,7 +35,7 @@ func (a Algorithm) kty() string {
 	switch a {
 	case ES256:
 		return ktyEC
-	case EdDSA:
+	case EdDSA, Ed25519:
 		return ktyOKP
 	case PS256, RS256:
 		return ktyRSA

@@ -1,6 +1,11 @@
 // Package dpopbind is RFC 9449, Demonstrating Proof of Possession (DPoP), by
-// itself and for both sides: a server checks proofs with a [Checker], a client
-// makes them with a [Key].
+// itself and for both sides. There are four ways to use it:
+//
+//   - protect an API: [Middleware], which does all of what follows;
+//   - call an API: [Client], an http.RoundTripper that gets bound tokens and
+//     proves each request;
+//   - check a proof: [Checker], with [Nonces] and a [Replay];
+//   - make a proof: [Key].
 //
 // # Checking a proof
 //
@@ -20,12 +25,12 @@
 //   - builds the [Target] from its own configuration, and never from the Host
 //     header or a forwarded one;
 //   - verifies the signature before it trusts the key's name ([Proof.JKT]);
-//   - compares [Proof.Nonce] with the nonces it handed out, if it demands one;
+//   - gives [Proof.Nonce] to [Nonces.Check], if it demands one;
 //   - at a resource, uses [Checker.CheckWithToken] and compares [Proof.JKT]
 //     with the token's cnf.jkt (RFC 9449 §4.3, check 12, second half);
-//   - spends [Proof.SpendKey] atomically, at the moment of acceptance, and
-//     remembers it until [Proof.AcceptedUntil]. Nothing here remembers
-//     anything: without that, each proof can be replayed within its window.
+//   - spends the proof ([Proof.Spend], with a [Replay]) at the moment of
+//     acceptance, or records [Proof.SpendKey] until [Proof.AcceptedUntil] by
+//     other means. Without that, each proof can be replayed within its window.
 //
 // # Whom it does not trust
 //

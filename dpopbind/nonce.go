@@ -26,9 +26,11 @@ const (
 type NonceConfig struct {
 	// Secrets are shared by all instances: random, MinNonceSecret bytes at
 	// least. The first one mints, all of them check. To rotate without a refused
-	// request, give every instance the new one last, then first, then alone.
+	// request, give every instance the new one last, then first, and after two
+	// steps alone.
 	Secrets [][]byte
-	// Step is how long a nonce is handed out: 1 second to 1 hour, 0 means
+	// Step is how long a nonce is handed out: 1 second to 1 hour, in whole
+	// seconds, 0 means
 	// DefaultNonceStep. A nonce is accepted in its own step, in the next one, and
 	// in the one before, since another instance's clock may be ahead.
 	Step time.Duration
@@ -63,8 +65,8 @@ func NewNonces(cfg NonceConfig) (*Nonces, error) {
 	if n.now == nil {
 		n.now = time.Now
 	}
-	if n.step < minNonceStep || n.step > maxNonceStep {
-		return nil, fmt.Errorf("dpopbind: the nonce step %v is not from %v to %v", n.step, minNonceStep, maxNonceStep)
+	if n.step < minNonceStep || n.step > maxNonceStep || n.step%time.Second != 0 {
+		return nil, fmt.Errorf("dpopbind: the nonce step %v is not from %v to %v, in whole seconds", n.step, minNonceStep, maxNonceStep)
 	}
 	for _, secret := range cfg.Secrets {
 		if len(secret) < MinNonceSecret {

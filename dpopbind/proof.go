@@ -69,32 +69,32 @@ func (p *Proof) SpendKey() [32]byte {
 // VerifySignature verifies the signature with the proof's own key (RFC 9449
 // §4.3, check 6). The error is always a *ProofError.
 func (p *Proof) VerifySignature() error {
-	ok := false
-	if p.alg == EdDSA {
-		ok = ed25519.Verify(p.key.key.(ed25519.PublicKey), []byte(p.signingInput), p.signature)
-	} else {
-		ok = p.verifyDigest(sha256.Sum256([]byte(p.signingInput)))
-	}
-	if !ok {
+	if !verifyJWS(p.alg, p.key, p.signingInput, p.signature) {
 		return refuse(CheckSignature, "signature: does not verify with the key in jwk")
 	}
 	return nil
 }
 
-func (p *Proof) verifyDigest(digest [sha256.Size]byte) bool {
-	switch p.alg {
+// verifyJWS says whether a signature of signatureSize holds. The key is of the
+// algorithm's type.
+func verifyJWS(alg Algorithm, key *publicKey, input string, signature []byte) bool {
+	if alg.kty() == ktyOKP {
+		return ed25519.Verify(key.key.(ed25519.PublicKey), []byte(input), signature)
+	}
+	digest := sha256.Sum256([]byte(input))
+	switch alg {
 	case ES256:
 		// RFC 7518 §3.4: r and s of 32 bytes each. Of s and n-s both are valid
 		// signatures, and which one comes does not matter: see SpendKey.
-		r := new(big.Int).SetBytes(p.signature[:32])
-		s := new(big.Int).SetBytes(p.signature[32:])
-		return ecdsa.Verify(p.key.key.(*ecdsa.PublicKey), digest[:], r, s)
+		r := new(big.Int).SetBytes(signature[:32])
+		s := new(big.Int).SetBytes(signature[32:])
+		return ecdsa.Verify(key.key.(*ecdsa.PublicKey), digest[:], r, s)
 	case PS256:
 		// RFC 7518 §3.5: the salt is as long as the hash.
 		opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
-		return rsa.VerifyPSS(p.key.key.(*rsa.PublicKey), crypto.SHA256, digest[:], p.signature, opts) == nil
+		return rsa.VerifyPSS(key.key.(*rsa.PublicKey), crypto.SHA256, digest[:], signature, opts) == nil
 	case RS256:
-		return rsa.VerifyPKCS1v15(p.key.key.(*rsa.PublicKey), crypto.SHA256, digest[:], p.signature) == nil
+		return rsa.VerifyPKCS1v15(key.key.(*rsa.PublicKey), crypto.SHA256, digest[:], signature) == nil
 	}
 	return false
 }

@@ -54,6 +54,10 @@ var ErrReplayFull = errors.New("dpopbind: the replay memory is full")
 // DefaultReplaySize is how many keys a MemoryReplay holds: some 100 MB of them.
 const DefaultReplaySize = 1 << 20
 
+// spendGrace is how long a MemoryReplay remembers a key beyond until: a proof
+// that was checked in time may be spent a while later.
+const spendGrace = time.Minute
+
 // MemoryReplay is a Replay in the memory of one process, for a resource server
 // that runs alone: a second instance does not know what the first has spent. It
 // is safe for concurrent use.
@@ -92,13 +96,10 @@ func (m *MemoryReplay) Spend(_ context.Context, key [32]byte, _, until time.Time
 	elapsed := now.Sub(m.start)
 	m.sweep(int64(elapsed / time.Second))
 	// A bucket ends when the last of its proofs has.
-	end := int64((elapsed+until.Sub(now))/time.Second) + 1
+	end := int64((elapsed+until.Sub(now)+spendGrace)/time.Second) + 1
 	if kept, ok := m.spent[key]; ok {
-		// The same name in a later proof: it must be remembered for longer.
-		if end > kept {
-			m.spent[key] = end
-			m.buckets[end] = append(m.buckets[end], key)
-		}
+		// The same name in a later proof: sweep moves it to the later bucket.
+		m.spent[key] = max(kept, end)
 		return false, nil
 	}
 	if len(m.spent) >= m.size {
@@ -121,7 +122,9 @@ func (m *MemoryReplay) sweep(now int64) {
 			continue
 		}
 		for _, key := range keys {
-			if m.spent[key] == end {
+			if kept := m.spent[key]; kept >= now {
+				m.buckets[kept] = append(m.buckets[kept], key)
+			} else {
 				delete(m.spent, key)
 			}
 		}

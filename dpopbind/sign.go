@@ -72,7 +72,7 @@ func (k *Key) Proof(method, uri string, now time.Time, opts ProofOptions) (strin
 }
 
 func (k *Key) sign(input []byte) ([]byte, error) {
-	if k.alg == EdDSA {
+	if k.alg.kty() == ktyOKP {
 		return k.signer.Sign(rand.Reader, input, crypto.Hash(0))
 	}
 	digest := sha256.Sum256(input)

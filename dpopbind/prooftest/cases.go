@@ -16,6 +16,8 @@ type Case struct {
 	Name string
 	// Headers are the values of the DPoP headers to send, nil for none.
 	Headers []string
+	// Token is the access token to send, of CasesWithToken.
+	Token string
 	// Check is the check that refuses the proof, "" when it is accepted.
 	// Without any header, which ProofHeader answers with ErrNoProof, it is
 	// CheckHeaderCount.
@@ -32,11 +34,22 @@ type Case struct {
 // with the proof. The url is the absolute URL that the checker demands,
 // normalised, with a letter in its path. All values can be sent over HTTP.
 func Cases(now time.Time, method, url string) []Case {
+	return newTable(now, method, url, nil)
+}
+
+// CasesWithToken is Cases for a protected resource: every good proof comes with
+// an access token and is bound to it by its ath. The token of a row is what
+// token returns for the name of the proof's key, to which it has to be bound.
+func CasesWithToken(now time.Time, method, url string, token func(jkt string) string) []Case {
+	return newTable(now, method, url, token)
+}
+
+func newTable(now time.Time, method, url string, token func(jkt string) string) []Case {
 	u, err := neturl.Parse(url)
 	if err != nil || u.Host == "" || !strings.ContainsAny(u.Path, letters) {
 		panic("prooftest: the URL must be absolute, with a letter in its path")
 	}
-	t := &table{now: now, method: method, url: url, parsed: u}
+	t := &table{now: now, method: method, url: url, parsed: u, token: token}
 	t.transport()
 	t.encoding()
 	t.json()
@@ -61,24 +74,42 @@ type table struct {
 	method string
 	url    string
 	parsed *neturl.URL
+	token  func(jkt string) string // nil: no access tokens
 	cases  []Case
 }
 
 // draft is a new good proof.
 func (t *table) draft() *Draft { return t.with(keyES256()) }
 
-func (t *table) with(key signer) *Draft { return newDraft(key, t.now, t.method, t.url) }
+func (t *table) with(key signer) *Draft {
+	d := newDraft(key, t.now, t.method, t.url)
+	if token := t.tokenOf(key); token != "" {
+		d.Claim("ath", text(hash(token)))
+	}
+	return d
+}
+
+func (t *table) tokenOf(key signer) string {
+	if t.token == nil {
+		return ""
+	}
+	return t.token(key.jkt())
+}
 
 func (t *table) good(name string, d *Draft) {
-	t.cases = append(t.cases, Case{Name: name, Headers: []string{d.String()}})
+	t.cases = append(t.cases, Case{Name: name, Headers: []string{d.String()}, Token: t.tokenOf(d.key)})
 }
 
 func (t *table) bad(name string, check dpopbind.Check, description string, d *Draft) {
-	t.headers(name, check, description, d.String())
+	t.cases = append(t.cases, Case{
+		Name: name, Headers: []string{d.String()}, Token: t.tokenOf(d.key), Check: check, Description: description,
+	})
 }
 
 func (t *table) headers(name string, check dpopbind.Check, description string, values ...string) {
-	t.cases = append(t.cases, Case{Name: name, Headers: values, Check: check, Description: description})
+	t.cases = append(t.cases, Case{
+		Name: name, Headers: values, Token: t.tokenOf(keyES256()), Check: check, Description: description,
+	})
 }
 
 // claim spoils one claim; an empty value removes it.

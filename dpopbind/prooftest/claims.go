@@ -149,6 +149,14 @@ func (t *table) optionalClaims() {
 		t.claim(name+" too long", c.check, fmt.Sprintf("%s: is longer than %d bytes", name, c.limit), name,
 			text(strings.Repeat("n", c.limit+1)))
 	}
-	t.good("ath without an access token", t.draft().Claim("ath", `"fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo"`))
+	const other = `"fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo"` // of the token in RFC 9449 §7.1
+	if t.token == nil {
+		t.good("ath without an access token", t.draft().Claim("ath", other))
+	} else {
+		t.claim("ath missing", dpopbind.CheckATH, "ath: is missing", "ath", "")
+		t.claim("ath of another token", dpopbind.CheckATH, "ath: must be the base64url encoding", "ath", other)
+		t.claim("ath padded", dpopbind.CheckATH, "ath: must be the base64url encoding", "ath",
+			text(t.draft().claims.get("ath")+"="))
+	}
 	t.good("unknown claims", t.draft().Claim("iss", `"x"`).Claim("aud", `["y"]`).Claim("sub", "1").Claim("z", `{"a":{}}`))
 }

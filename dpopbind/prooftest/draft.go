@@ -11,6 +11,7 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -171,6 +172,12 @@ func (f fields) json() string {
 	return b.String()
 }
 
+// hash is the base64url encoding of a SHA-256 hash, as in ath and jkt.
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return b64(string(sum[:]))
+}
+
 func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
 // signer is a private key that signs as JWS does, with its public JWK.
@@ -178,6 +185,14 @@ type signer struct {
 	alg  string
 	jwk  fields
 	sign func(input string) []byte
+}
+
+// jkt is the thumbprint of the key (RFC 7638 §3): its jwk has the required
+// members only.
+func (s signer) jkt() string {
+	sorted := slices.Clone(s.jwk)
+	slices.SortFunc(sorted, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	return hash(sorted.json())
 }
 
 // The keys are made once a process; RSA keys are too slow to make more often.

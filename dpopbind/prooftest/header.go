@@ -79,10 +79,10 @@ func (t *table) header() {
 	bad("typ a list", typ, "typ: must be dpop+jwt", "typ", `["dpop+jwt"]`)
 	bad("typ null", typ, "typ: must be dpop+jwt", "typ", `null`)
 
-	const offered = "alg: must be one of ES256, EdDSA, PS256, RS256"
+	const offered = "alg: must be one of ES256, EdDSA, PS256, RS256, Ed25519"
 	bad("alg missing", alg, offered, "alg", "")
 	for _, name := range []string{
-		"none", "None", "", "es256", "HS256", "HS512", "ES384", "ES512", "ES256K", "PS512", "RS512", "RS1", "Ed25519", "RSA-OAEP",
+		"none", "None", "", "es256", "HS256", "HS512", "ES384", "ES512", "ES256K", "PS512", "RS512", "RS1", "Ed448", "RSA-OAEP",
 	} {
 		bad("alg "+text(name), alg, offered, "alg", text(name))
 	}

@@ -24,6 +24,7 @@ func (t *table) jwkRow(key signer, name, description, member, value string) {
 func (t *table) keyTypes() {
 	t.good("a good proof by ES256", t.draft())
 	t.good("a good proof by EdDSA", t.with(keyEdDSA()))
+	t.good("a good proof by EdDSA under its name Ed25519", t.with(keyEdDSA()).Header("alg", `"Ed25519"`))
 	t.good("a good proof by PS256", t.with(keyPS256()))
 	t.good("a good proof by RS256", t.with(keyRS256()))
 

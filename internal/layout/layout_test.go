@@ -31,6 +31,7 @@ var rules = map[string][]string{
 	"storage/storetest":     {"authz", "jwks", "go-cmp"},
 	"internal/pgdev":        {"pgx", "embedded-postgres"},
 	"internal/pgdev/pgtest": {"internal/pgdev", "migrations", "pgx"},
+	"examples/carrier-api":  {"dpopbind"},
 	"internal/layout":       {},
 	"internal/compose":      {},
 	"cmd/authz":             {"authz", "dpopbind", "internal/pgdev", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
