@@ -18,7 +18,7 @@ import (
 	"github.com/cargokey/authz/dpopbind"
 )
 
-// tokenRequest is what "authz request" asks for.
+// tokenRequest is what "authz request" asks for, and what "authz curl" needs.
 type tokenRequest struct {
 	issuer, clientID, clientSecret string
 	scope, resource                string
@@ -46,6 +46,13 @@ there, for later requests with the token.`,
 			return p.request(cmd.Context(), r)
 		},
 	}
+	r.flags(c)
+	c.Flags().BoolVar(&r.bearer, "bearer", false, "send no proof: ask for a bearer token")
+	return c
+}
+
+// flags are those of a command that is a client.
+func (r *tokenRequest) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&r.issuer, "issuer", "", "the server's issuer URL")
 	f.StringVar(&r.clientID, "client-id", "", "the client's ID")
@@ -54,7 +61,6 @@ there, for later requests with the token.`,
 	f.StringVar(&r.resource, "resource", "", "the resource, where the scopes do not tell")
 	f.StringVar(&r.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic or client_secret_post")
 	f.StringVar(&r.keyFile, "key", "", "the DPoP key, a private JWK")
-	f.BoolVar(&r.bearer, "bearer", false, "send no proof: ask for a bearer token")
 	complete(c, "auth-method", authz.AuthMethods())
 	completeFiles(c, "key")
 	for _, name := range []string{"issuer", "client-id", "client-secret"} {
@@ -62,7 +68,6 @@ there, for later requests with the token.`,
 			panic(err) // a flag that is not there: a mistake of this program
 		}
 	}
-	return c
 }
 
 // argument reads a value that is better not on a command line.
@@ -83,50 +88,30 @@ func (p *program) argument(text string) (string, error) {
 	return strings.TrimSpace(string(read)), nil
 }
 
-// answer is the token endpoint's, of either kind.
+// answer is the token as it is printed.
 type answer struct {
 	AccessToken string `json:"access_token"`
 	TokenType   string `json:"token_type"`
 	ExpiresIn   int64  `json:"expires_in"`
 	Scope       string `json:"scope"`
-	JKT         string `json:"jkt,omitempty"` // ours: what the token is bound to
-
-	Error       string `json:"error,omitempty"`
-	Description string `json:"error_description,omitempty"`
+	JKT         string `json:"jkt,omitempty"` // what the token is bound to
 }
 
 func (p *program) request(ctx context.Context, r tokenRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	client := &http.Client{
-		// A redirect would carry the secret to where it does not belong.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	endpoint, err := discover(ctx, client, r.issuer)
+	start := time.Now()
+	client, err := r.client(dpopbind.ClientConfig{Now: func() time.Time { return start }})
 	if err != nil {
-		return err
+		return refusal(err)
 	}
-	var key *dpopbind.Key
-	if !r.bearer {
-		if key, err = dpopKey(r.keyFile); err != nil {
-			return err
-		}
-	}
-	a, err := r.ask(ctx, client, endpoint, key)
+	token, err := client.Token(ctx)
 	if err != nil {
-		return fmt.Errorf("asking for a token: %w", err)
+		return refusal(err)
 	}
-	if a.Error != "" {
-		return fmt.Errorf("the server refused: %s: %s", a.Error, a.Description)
-	}
-	if a.AccessToken == "" {
-		return errors.New("the server's answer has no access_token")
-	}
-	if key != nil {
-		a.JKT = key.JKT()
-		if !strings.EqualFold(a.TokenType, "DPoP") { // RFC 9449 §5
-			return fmt.Errorf("the server issued a token of type %q, bound to no key: it does not know DPoP", a.TokenType)
-		}
+	a := answer{AccessToken: token.AccessToken, TokenType: token.Type, Scope: token.Scope, JKT: token.JKT}
+	if !token.Expiry.IsZero() {
+		a.ExpiresIn = int64(token.Expiry.Sub(start) / time.Second)
 	}
 	return p.print(a, func(w io.Writer) {
 		fmt.Fprintln(w, a.AccessToken)
@@ -138,88 +123,48 @@ func (p *program) request(ctx context.Context, r tokenRequest) error {
 	})
 }
 
-// ask sends the request, and once more where the server demands a nonce.
-func (r tokenRequest) ask(ctx context.Context, client *http.Client, endpoint string, key *dpopbind.Key) (answer, error) {
-	nonce := ""
-	for {
-		var a answer
-		request, err := r.build(ctx, endpoint, key, nonce)
-		if err != nil {
-			return a, err
-		}
-		response, err := fetchJSON(client, request, &a)
-		if err != nil {
-			return a, err
-		}
-		given := response.Header.Get("DPoP-Nonce")
-		if a.Error != "use_dpop_nonce" || nonce != "" || given == "" { // RFC 9449 §8
-			return a, nil
-		}
-		nonce = given
+// client completes cfg by what the flags say.
+func (r *tokenRequest) client(cfg dpopbind.ClientConfig) (*dpopbind.Client, error) {
+	if u, err := url.Parse(r.issuer); err != nil || !u.IsAbs() || u.Host == "" {
+		return nil, fmt.Errorf("--issuer %q is not an absolute URL", r.issuer)
 	}
-}
-
-// build makes the request. A redirect is never followed, so what it carries
-// goes to the endpoint alone.
-func (r tokenRequest) build(ctx context.Context, endpoint string, key *dpopbind.Key, nonce string) (*http.Request, error) {
-	form := url.Values{"grant_type": {"client_credentials"}}
-	if r.scope != "" {
-		form.Set("scope", r.scope)
+	cfg.Issuer, cfg.ClientID, cfg.ClientSecret = r.issuer, r.clientID, r.clientSecret
+	cfg.AuthMethod = dpopbind.AuthMethod(r.authMethod)
+	cfg.Scope, cfg.Resource = strings.Fields(r.scope), r.resource
+	if r.bearer {
+		cfg.Policy, cfg.Transport = dpopbind.Prefer, withoutProof{}
+		return dpopbind.NewClient(cfg)
 	}
-	if r.resource != "" {
-		form.Set("resource", r.resource)
-	}
-	if r.authMethod == string(authz.ClientSecretPost) {
-		form.Set("client_id", r.clientID)
-		form.Set("client_secret", r.clientSecret)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
-	if err != nil {
+	// A configuration that is refused leaves no key behind.
+	if _, err := dpopbind.NewClient(cfg); err != nil {
 		return nil, err
 	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("Accept", "application/json")
-	if r.authMethod != string(authz.ClientSecretPost) {
-		// RFC 6749 §2.3.1: each half form-encoded first.
-		request.SetBasicAuth(url.QueryEscape(r.clientID), url.QueryEscape(r.clientSecret))
+	var err error
+	if cfg.Key, err = dpopKey(r.keyFile); err != nil {
+		return nil, err
 	}
-	if key != nil {
-		proof, err := key.Proof(http.MethodPost, endpoint, time.Now(), dpopbind.ProofOptions{Nonce: nonce})
-		if err != nil {
-			return nil, err
-		}
-		request.Header.Set("DPoP", proof)
-	}
-	return request, nil
+	return dpopbind.NewClient(cfg)
 }
 
-// discover finds the token endpoint (RFC 8414 §3).
-func discover(ctx context.Context, client *http.Client, issuer string) (string, error) {
-	u, err := url.Parse(issuer)
-	if err != nil || !u.IsAbs() || u.Host == "" {
-		return "", fmt.Errorf("--issuer %q is not an absolute URL", issuer)
+// withoutProof makes a client one that does not know DPoP.
+type withoutProof struct{}
+
+func (withoutProof) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Del("DPoP")
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// refusal says what the server said, where it is that that failed.
+func refusal(err error) error {
+	var refused *dpopbind.TokenError
+	if errors.As(err, &refused) && refused.Code != "" {
+		return fmt.Errorf("the server refused: %s: %s", refused.Code, refused.Description)
 	}
-	path := u.Path
-	u.Path = "/.well-known/oauth-authorization-server" + strings.TrimSuffix(path, "/")
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return "", err
+	if errors.Is(err, context.Canceled) {
+		return err
 	}
-	var metadata struct {
-		Issuer        string `json:"issuer"`
-		TokenEndpoint string `json:"token_endpoint"`
-	}
-	response, err := fetchJSON(client, request, &metadata)
-	if err != nil {
-		return "", fmt.Errorf("discovering the server: %w", err)
-	}
-	if response.StatusCode != http.StatusOK || metadata.TokenEndpoint == "" {
-		return "", fmt.Errorf("discovering the server: %s answered %s, and no metadata of an authorization server", u, response.Status)
-	}
-	if metadata.Issuer != issuer { // RFC 8414 §3.3
-		return "", fmt.Errorf("the server at %s says its issuer is %q: use that one", issuer, metadata.Issuer)
-	}
-	return metadata.TokenEndpoint, nil
+	return errors.New(strings.TrimPrefix(err.Error(), "dpopbind: "))
 }
 
 // fetchJSON reads an answer of bounded size, whatever its status.

@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 			"background": backgroundCommand, "await": awaitCommand, "end": endCommand,
 			"field": fieldCommand, "capture": captureCommand, "onlyline": onlyLineCommand,
 			"paste": pasteCommand, "foreign": foreignCommand, "mode": modeCommand,
-			"sql": sqlCommand, "family": familyCommand, "gone": goneCommand,
+			"api": apiCommand, "sql": sqlCommand, "family": familyCommand, "gone": goneCommand,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
