@@ -58,6 +58,7 @@ func (p *program) root() *cobra.Command {
 (DPoP, RFC 9449): a token stolen from a log or a proxy is worth nothing without it.
 
 Start with "authz dev", which needs no configuration.`,
+		Version:       thisBuild().Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Example:       "  authz dev\n  authz client create --help",

@@ -57,7 +57,7 @@ input, which keeps it out of the shell's history and the list of processes.`,
 				t, err := revokeToken(ctx, s, text)
 				if err != nil {
 					// What was given may be a token: it is not repeated.
-					return about("a live token", "of this value or jti", err)
+					return about("a token that has not expired", "with this value or jti", err)
 				}
 				v := viewToken(t)
 				return p.print(v, func(w io.Writer) { fmt.Fprintf(w, "revoked %s of client %s\n", v.JTI, v.ClientID) })

@@ -51,7 +51,7 @@ func (h *home) String() string {
 	case h.dir:
 		return "data in " + h.data
 	default:
-		return fmt.Sprintf("data in %s, since the way to %s is closed to it", h.data, h.asked)
+		return fmt.Sprintf("data in %s, since that user cannot enter %s", h.data, h.asked)
 	}
 }
 

@@ -147,7 +147,9 @@ func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.A
 			}
 		}
 		for _, g := range c.Grants {
-			if _, err := tx.Exec(ctx, addGrantSQL, c.ID, g.Resource, g.Scopes); err != nil {
+			if _, err := tx.Exec(ctx, addGrantSQL, c.ID, g.Resource, g.Scopes); violates(err, "grants_scope_fkey") {
+				return fmt.Errorf("%w: a grant of %v at %s", authz.ErrNotDefined, g.Scopes, g.Resource)
+			} else if err != nil {
 				return err
 			}
 		}
@@ -159,8 +161,10 @@ func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.A
 		return nil
 	case violates(err, "clients_pkey"):
 		return authz.ErrExists
-	case violates(err, "grants_scope_fkey"), violates(err, "gateway_resources_resource_fkey"):
-		return authz.ErrNotDefined
+	case errors.Is(err, authz.ErrNotDefined):
+		return err
+	case violates(err, "gateway_resources_resource_fkey"):
+		return fmt.Errorf("%w: to introspect %v", authz.ErrNotDefined, c.Introspects)
 	default:
 		return fmt.Errorf("creating a client: %w", err)
 	}

@@ -77,7 +77,7 @@ func AsServer() Option {
 				return nil
 			}
 			if _, err := conn.Exec(ctx, `set role `+migrations.ServerRole); err != nil {
-				return fmt.Errorf("lowering the login to %s: %w", migrations.ServerRole, err)
+				return fmt.Errorf("lowering the login to %[1]s: %[2]w; log in as a mere member of %[1]s, or as a superuser: grant %[1]s to the login", migrations.ServerRole, err)
 			}
 			return nil
 		}
