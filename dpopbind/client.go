@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -257,7 +258,7 @@ func (c *Client) admit(r *http.Request) (*heldNonce, error) {
 			return nil, fmt.Errorf("dpopbind: the request has its own %s header, which is the client's to set", canonical)
 		}
 	}
-	if r.URL.User != nil || r.URL.Opaque != "" {
+	if r.URL.User != nil || r.URL.Opaque != "" || strings.ContainsAny(r.URL.Host+r.Host, `/?#@\`) {
 		return nil, errors.New("dpopbind: the request's URL has userinfo or no host")
 	}
 	origin, err := originOf(r.URL)
@@ -286,7 +287,7 @@ func (c *Client) send(r *http.Request, body io.ReadCloser, token Token, nonce st
 	}
 	if !token.bound() {
 		attempt.Header.Set("Authorization", "Bearer "+token.AccessToken)
-		return c.transport.RoundTrip(attempt)
+		return roundTrip(c.transport, attempt)
 	}
 	method := r.Method
 	if method == "" {
@@ -299,7 +300,7 @@ func (c *Client) send(r *http.Request, body io.ReadCloser, token Token, nonce st
 	}
 	attempt.Header.Set("Authorization", "DPoP "+token.AccessToken)
 	attempt.Header.Set("DPoP", proof)
-	return c.transport.RoundTrip(attempt)
+	return roundTrip(c.transport, attempt)
 }
 
 // rewind returns the request's body once more.

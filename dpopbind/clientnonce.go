@@ -25,6 +25,7 @@ func (n *heldNonce) learn(h http.Header) string {
 	if len(sent) != 1 || sent[0] == "" || len(sent[0]) > maxHeldNonce || !isNonce(sent[0]) {
 		return ""
 	}
-	n.last.Store(&sent[0])
-	return sent[0]
+	nonce := sent[0] // and not a place in a header that is the caller's to change
+	n.last.Store(&nonce)
+	return nonce
 }

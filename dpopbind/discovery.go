@@ -103,7 +103,7 @@ func discover(ctx context.Context, transport http.RoundTripper, issuer string) (
 // exchange sends a request, follows no redirect, and reads an answer of bounded
 // size. Only the context bounds the time.
 func exchange(transport http.RoundTripper, request *http.Request) (*http.Response, []byte, error) {
-	response, err := transport.RoundTrip(request)
+	response, err := roundTrip(transport, request)
 	if err != nil {
 		return nil, nil, err
 	}

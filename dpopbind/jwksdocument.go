@@ -57,8 +57,8 @@ func parseJWKS(doc []byte, algorithms []Algorithm) (map[keyName]*publicKey, erro
 		if !ok || !wanted[name.alg] {
 			continue
 		}
-		if _, taken := keys[name]; taken {
-			key = nil // stays taken
+		if other, taken := keys[name]; taken && (other == nil || other.jkt != key.jkt) {
+			key = nil // two keys of one name: neither is taken
 		}
 		keys[name] = key
 	}

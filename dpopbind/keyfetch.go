@@ -23,11 +23,14 @@ type keyFetcher struct {
 	algorithms []Algorithm
 	configured string // jwks_uri, "" to discover it
 
-	mu         sync.Mutex
-	discovered string
+	now func() time.Time
+
+	mu           sync.Mutex
+	discovered   string
+	discoveredAt time.Time
 }
 
-func newKeyFetcher(client *http.Client, issuer, jwksURI string, algorithms []Algorithm) (*keyFetcher, error) {
+func newKeyFetcher(client *http.Client, issuer, jwksURI string, algorithms []Algorithm, now func() time.Time) (*keyFetcher, error) {
 	address, err := wellKnown(issuer)
 	if err != nil {
 		return nil, err
@@ -43,7 +46,7 @@ func newKeyFetcher(client *http.Client, issuer, jwksURI string, algorithms []Alg
 	}
 	own.CheckRedirect = sameOriginOnly
 	own.Jar = nil
-	return &keyFetcher{client: &own, issuer: issuer, metadata: address, configured: jwksURI, algorithms: algorithms}, nil
+	return &keyFetcher{now: now, client: &own, issuer: issuer, metadata: address, configured: jwksURI, algorithms: algorithms}, nil
 }
 
 // sameOriginOnly keeps a redirect from bringing the keys of another host, or
@@ -63,10 +66,14 @@ func (f *keyFetcher) fetch(ctx context.Context) (keys map[keyName]*publicKey, fr
 	defer f.mu.Unlock()
 	uri := f.configured
 	if uri == "" {
-		if f.discovered == "" {
+		// An issuer that has moved its keys away from a host may have lost it:
+		// the old place does not serve on for as long as it answers.
+		if now := f.now(); f.discovered == "" || now.Sub(f.discoveredAt) >= discoveredFor {
+			f.discovered = ""
 			if f.discovered, err = f.discover(ctx); err != nil {
 				return nil, 0, fmt.Errorf("discovering the JWKS of the issuer: %w", err)
 			}
+			f.discoveredAt = now
 		}
 		uri = f.discovered
 	}

@@ -159,14 +159,15 @@ func (s *keySet) begin() <-chan struct{} {
 
 func (s *keySet) end(keys map[keyName]*publicKey, fresh time.Duration, asked time.Time, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.flight, s.failure = nil, err
-	if err != nil {
-		s.log.Error("fetching the issuer's keys failed", slog.String("error", err.Error()))
-		return
+	if err == nil {
+		s.keys, s.fetched = keys, asked
+		s.fresh = min(max(fresh, KeysFreshMin), KeysFreshMax)
 	}
-	s.keys, s.fetched = keys, asked
-	s.fresh = min(max(fresh, KeysFreshMin), KeysFreshMax)
+	s.mu.Unlock()
+	if err != nil { // not under the lock: no request waits for a log
+		s.log.Error("fetching the issuer's keys failed", slog.String("error", err.Error()))
+	}
 }
 
 func wait(ctx context.Context, flight <-chan struct{}) error {

@@ -103,7 +103,7 @@ func NewMiddleware(cfg MiddlewareConfig) (*Middleware, error) {
 	if err != nil {
 		return nil, err
 	}
-	fetcher, err := newKeyFetcher(cfg.HTTPClient, cfg.Issuer, cfg.JWKSURI, checker.algorithms)
+	fetcher, err := newKeyFetcher(cfg.HTTPClient, cfg.Issuer, cfg.JWKSURI, checker.algorithms, checker.now)
 	if err != nil {
 		return nil, err
 	}
@@ -303,6 +303,9 @@ func refuseProof(err error) *refusal {
 
 // admitBearer is RFC 9449 §7.2: a bound token is never taken as a bearer token.
 func (m *Middleware) admitBearer(r *http.Request, token string, scopes []string) (*Caller, *refusal) {
+	if err := checkForm(r); err != nil {
+		return nil, malformed("The request cannot be checked: " + err.Error() + ".")
+	}
 	if !m.allowBearer {
 		return nil, invalidToken("This API takes no bearer tokens: send a bound token by the DPoP scheme, with a proof.")
 	}

@@ -34,6 +34,14 @@ func newOwnURLs(bases []string, proxies []netip.Prefix) (*ownURLs, error) {
 			o.bases = append(o.bases, normal)
 		}
 	}
+	for _, a := range o.bases {
+		for _, b := range o.bases {
+			// One URL would name two paths of this API.
+			if strings.HasPrefix(a, b+"/") {
+				return nil, fmt.Errorf("dpopbind: the base URL %q lies within the base URL %q", a, b)
+			}
+		}
+	}
 	for _, prefix := range proxies {
 		if !prefix.IsValid() {
 			return nil, errors.New("dpopbind: a trusted proxy's prefix is not valid")
@@ -50,6 +58,9 @@ var (
 
 // target is what a proof that comes with the request must be for.
 func (o *ownURLs) target(r *http.Request) (Target, error) {
+	if err := checkForm(r); err != nil {
+		return Target{}, err
+	}
 	bases, err := o.basesOf(r)
 	if err != nil {
 		return Target{}, err
@@ -74,6 +85,16 @@ func (o *ownURLs) target(r *http.Request) (Target, error) {
 		return Target{}, errAmbiguousPath
 	}
 	return t, nil
+}
+
+// checkForm refuses a request target without a path of its own, such as
+// "x:http://host/admin": what is behind, a reverse proxy above all, may take
+// another path from it than the one that is looked at here.
+func checkForm(r *http.Request) error {
+	if r.URL.Opaque != "" {
+		return errAmbiguousPath
+	}
+	return nil
 }
 
 // basesOf narrows the bases to the origin that a trusted proxy names. One that

@@ -59,8 +59,10 @@ const DefaultReplaySize = 1 << 20
 const spendGrace = time.Minute
 
 // MemoryReplay is a Replay in the memory of one process, for a resource server
-// that runs alone: a second instance does not know what the first has spent. It
-// is safe for concurrent use.
+// that runs alone: a second instance does not know what the first has spent.
+// Nor does it know what a process before it has spent: within their lifetime,
+// proofs can be replayed once after a restart, unless nonces with a secret of the
+// process's own keep them out. It is safe for concurrent use.
 type MemoryReplay struct {
 	now   func() time.Time
 	start time.Time

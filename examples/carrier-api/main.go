@@ -64,7 +64,8 @@ func newAPI(c config, log *slog.Logger) (http.Handler, error) {
 		Issuer:   c.issuer,
 		Resource: c.resource,
 		BaseURLs: []string{c.baseURL},
-		// For one process. Several instances share a store of their own.
+		// For one process, which -require-nonce guards over a restart. Several
+		// instances share a store of their own.
 		Replay: dpopbind.NewMemoryReplay(0, nil),
 		Nonces: nonces,
 		Log:    log,
