@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -52,11 +53,28 @@ func (p *program) healthcheck(ctx context.Context, address string) error {
 		Reason string `json:"reason,omitempty"`
 	}
 	// A proxy of the environment has no part in a look at this machine.
-	if _, err := fetchJSON(&http.Client{Transport: &http.Transport{}}, request, &state); err != nil {
+	if err := fetchJSON(&http.Client{Transport: &http.Transport{}}, request, &state); err != nil {
 		return fmt.Errorf("the server does not answer: %w", err)
 	}
 	if state.Status != "ready" {
 		return fmt.Errorf("the server is %s: %s", cmp.Or(state.Status, "not what was expected"), state.Reason)
 	}
 	return p.print(state, func(w io.Writer) { fmt.Fprintln(w, state.Status) })
+}
+
+// fetchJSON reads an answer of bounded size, whatever its status.
+func fetchJSON(client *http.Client, request *http.Request, into any) error {
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("%s answered %s, and not in JSON", request.URL, response.Status)
+	}
+	return nil
 }

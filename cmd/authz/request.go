@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +34,8 @@ func (p *program) requestCommand() *cobra.Command {
 it, and print the token on standard output. With --json, print the whole answer.
 
 --key FILE is a private JWK; where there is no such file, the new key is written
-there, for later requests with the token.`,
+there, for later requests with the token. Without --key the key is thrown away, and
+the token can be looked at but not used.`,
 		Example: `  authz request --issuer https://auth.example.com --client-id label-service \
     --client-secret @/run/secrets/label-service --scope label:create`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -165,23 +165,6 @@ func refusal(err error) error {
 		return err
 	}
 	return errors.New(strings.TrimPrefix(err.Error(), "dpopbind: "))
-}
-
-// fetchJSON reads an answer of bounded size, whatever its status.
-func fetchJSON(client *http.Client, request *http.Request, into any) (*http.Response, error) {
-	response, err := client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return nil, fmt.Errorf("%s answered %s, and not in JSON", request.URL, response.Status)
-	}
-	return response, nil
 }
 
 // dpopKey reads the key in file, or makes one, and keeps it where file says.
