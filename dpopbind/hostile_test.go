@@ -50,6 +50,23 @@ func TestARequestTargetWithoutAPathOfItsOwnIsRefused(t *testing.T) {
 	}
 }
 
+// Where a bearer token is admitted no proof names the path, and a check of the
+// path between here and a proxy would look at the wrong one all the same.
+func TestARequestTargetWithoutAPathOfItsOwnIsRefusedWithABearerTokenToo(t *testing.T) {
+	a := newAPI(t, allowBearer)
+	handler := a.mw.Require("label:read")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for target, want := range map[string]int{"x:http://x/admin": http.StatusBadRequest, "/labels": http.StatusOK} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.URL = must(url.ParseRequestURI(target))
+		r.Header.Set("Authorization", "Bearer "+a.as.token("").String())
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%s: %d %s, want %d", target, w.Code, w.Body, want)
+		}
+	}
+}
+
 func TestABaseURLWithinAnotherIsRefused(t *testing.T) {
 	cfg := dpopbind.MiddlewareConfig{
 		Issuer: "https://as.example", Resource: "https://api.example", Replay: dpopbind.NewMemoryReplay(0, nil),
@@ -225,7 +242,12 @@ func TestCredentialsThatAreEchoedAreNotInTheError(t *testing.T) {
 // Only a URL that was put together by hand can have such a host.
 func TestAHostThatIsMoreThanAHostIsRefused(t *testing.T) {
 	p := newPlatform(t)
-	c := p.client()
+	c := p.client(func(cfg *dpopbind.ClientConfig) {
+		cfg.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			t.Errorf("something was sent to %s", r.URL.Redacted())
+			return nil, io.EOF
+		})
+	})
 	good := must(url.Parse(p.api.URL))
 	for _, host := range []string{good.Host + "#@evil.example", good.Host + "?.evil.example", good.Host + "/x", `evil\` + good.Host} {
 		r := &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: good.Scheme, Host: host, Path: "/"}, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(""))}
