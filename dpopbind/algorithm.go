@@ -1,6 +1,7 @@
 package dpopbind
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -43,22 +44,30 @@ func (a Algorithm) kty() string {
 	return ""
 }
 
-func joinAlgorithms(algs []Algorithm) string {
+// knownAlgorithms returns those that are configured, DefaultAlgorithms for none. It
+// refuses an unknown or repeated one.
+func knownAlgorithms(configured []Algorithm) ([]Algorithm, error) {
+	if len(configured) == 0 {
+		return DefaultAlgorithms(), nil
+	}
+	for i, a := range configured {
+		if a.kty() == "" {
+			return nil, fmt.Errorf("dpopbind: unknown algorithm %q", string(a))
+		}
+		if slices.Contains(configured[:i], a) {
+			return nil, fmt.Errorf("dpopbind: the algorithm %s is listed twice", a)
+		}
+	}
+	return slices.Clone(configured), nil
+}
+
+func joinAlgorithms(algs []Algorithm, separator string) string {
 	var b strings.Builder
 	for i, a := range algs {
 		if i > 0 {
-			b.WriteString(", ")
+			b.WriteString(separator)
 		}
 		b.WriteString(string(a))
 	}
 	return b.String()
-}
-
-func hasDuplicate(algs []Algorithm) bool {
-	for i, a := range algs {
-		if slices.Contains(algs[:i], a) {
-			return true
-		}
-	}
-	return false
 }

@@ -2,9 +2,7 @@ package dpopbind
 
 import (
 	"crypto/rsa"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -47,30 +45,23 @@ type Checker struct {
 // NewChecker refuses an unknown or repeated algorithm and durations out of
 // their bounds.
 func NewChecker(cfg CheckerConfig) (*Checker, error) {
-	algs := slices.Clone(cfg.Algorithms)
-	if len(algs) == 0 {
-		algs = DefaultAlgorithms()
+	algs, err := knownAlgorithms(cfg.Algorithms)
+	if err != nil {
+		return nil, err
 	}
-	for _, a := range algs {
-		if a.kty() == "" {
-			return nil, fmt.Errorf("dpopbind: unknown proof algorithm %q", string(a))
-		}
-	}
-	if hasDuplicate(algs) {
-		return nil, errors.New("dpopbind: a proof algorithm is listed twice")
+	skew, err := allowedSkew(cfg.ClockSkew)
+	if err != nil {
+		return nil, err
 	}
 	c := &Checker{
 		algorithms: algs,
-		offered:    joinAlgorithms(algs),
+		offered:    joinAlgorithms(algs, ", "),
 		lifetime:   cfg.Lifetime,
-		skew:       cfg.ClockSkew,
+		skew:       skew,
 		now:        cfg.Now,
 	}
 	if c.lifetime == 0 {
 		c.lifetime = DefaultLifetime
-	}
-	if c.skew == 0 {
-		c.skew = DefaultClockSkew
 	}
 	if c.now == nil {
 		c.now = time.Now
@@ -78,10 +69,18 @@ func NewChecker(cfg CheckerConfig) (*Checker, error) {
 	if c.lifetime < minLifetime || c.lifetime > maxLifetime {
 		return nil, fmt.Errorf("dpopbind: the proof lifetime %v is not from %v to %v", c.lifetime, minLifetime, maxLifetime)
 	}
-	if c.skew < 0 || c.skew > maxClockSkew {
-		return nil, fmt.Errorf("dpopbind: the clock skew %v is not from 0 to %v", c.skew, maxClockSkew)
-	}
 	return c, nil
+}
+
+// allowedSkew returns a configured ClockSkew, DefaultClockSkew for 0.
+func allowedSkew(configured time.Duration) (time.Duration, error) {
+	if configured == 0 {
+		return DefaultClockSkew, nil
+	}
+	if configured < 0 || configured > maxClockSkew {
+		return 0, fmt.Errorf("dpopbind: the clock skew %v is not from 0 to %v", configured, maxClockSkew)
+	}
+	return configured, nil
 }
 
 // Check makes every check of RFC 9449 §4.3 that costs nothing, which is all but

@@ -1,7 +1,9 @@
 // Package dpopbind is RFC 9449, Demonstrating Proof of Possession (DPoP), by
-// itself and for both sides. There are four ways to use it:
+// itself and for both sides. There are five ways to use it:
 //
 //   - protect an API: [Middleware], which does all of what follows;
+//   - protect an API behind a gateway that has the authorization server check
+//     tokens and proofs: [GatewayMiddleware];
 //   - call an API: [Client], an http.RoundTripper that gets bound tokens and
 //     proves each request;
 //   - check a proof: [Checker], with [Nonces] and a [Replay];

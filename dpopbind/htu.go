@@ -30,6 +30,18 @@ const maxURL = 2048
 // percent-encoding is refused there. The error is the predicate of a sentence
 // about the URL, and never holds it.
 func NormalizeURL(raw string) (string, error) {
+	return normalizeURL(raw, normalizePath)
+}
+
+// RequestURL is NormalizeURL for the URL that a request was sent to. It also
+// refuses one that has dot segments, percent-encoded ones included: its path has
+// another meaning after normalization, so that a proof for one URL could be used
+// at the other, and the request could leave what its URL begins with.
+func RequestURL(raw string) (normal string, err error) {
+	return normalizeURL(raw, normalizeRequestPath)
+}
+
+func normalizeURL(raw string, normalizePath func(string) (string, error)) (string, error) {
 	if len(raw) > maxURL {
 		return "", errors.New("is longer than 2048 bytes")
 	}
@@ -131,6 +143,22 @@ func normalizePath(path string) (string, error) {
 		return "", err
 	}
 	return removeDotSegments(path), nil
+}
+
+// normalizeRequestPath is normalizePath for a path that must not have dot
+// segments.
+func normalizeRequestPath(path string) (string, error) {
+	plain, err := normalizeEscapes(path)
+	if err != nil {
+		return "", err
+	}
+	if plain == "" { // RFC 3986 §6.2.3
+		plain = "/"
+	}
+	if plain[0] != '/' || removeDotSegments(plain) != plain { // "*" is no path
+		return "", errors.New("has a path with dot segments")
+	}
+	return plain, nil
 }
 
 // normalizeEscapes decodes unreserved characters (RFC 3986 §6.2.2.2) and writes

@@ -43,7 +43,7 @@ type keySet struct {
 	failure error         // of the last fetch
 }
 
-// find returns the key of a name. Its error is a tokenError where there is none,
+// find returns the key of a name. Its error is errUnknownKey where there is none,
 // and a *keysUnavailableError where that could not be told.
 //
 // Without a kid, the set must have one key by the algorithm.
@@ -62,7 +62,7 @@ func (s *keySet) find(ctx context.Context, kid string, alg Algorithm) (*publicKe
 	if key := pick(keys, kid, alg); key != nil {
 		return key, nil
 	}
-	return nil, tokenError("The access token is signed with a key that its issuer does not publish.")
+	return nil, errUnknownKey
 }
 
 func pick(keys map[keyName]*publicKey, kid string, alg Algorithm) *publicKey {

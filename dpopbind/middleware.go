@@ -75,7 +75,6 @@ type Middleware struct {
 	replay      Replay
 	nonces      *Nonces
 	allowBearer bool
-	algs        string
 	now         func() time.Time
 	log         *slog.Logger
 
@@ -107,19 +106,17 @@ func NewMiddleware(cfg MiddlewareConfig) (*Middleware, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := cfg.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log := logOrNone(cfg.Log)
 	return &Middleware{
 		checker: checker,
-		verifier: &tokenVerifier{
-			issuer: cfg.Issuer, resource: cfg.Resource, algorithms: checker.algorithms,
-			skew: checker.skew, now: checker.now,
+		verifier: &tokenVerifier{resource: cfg.Resource, jwtVerifier: jwtVerifier{
+			noun: "access token", isType: isAccessTokenType,
+			wrongType: "The token is not an access token: its typ must be at+jwt.",
+			issuer:    cfg.Issuer, algorithms: checker.algorithms, skew: checker.skew, now: checker.now,
 			keys: &keySet{source: fetcher.fetch, now: checker.now, log: log},
-		},
+		}},
 		own: own, replay: cfg.Replay, nonces: cfg.Nonces, allowBearer: cfg.AllowBearer,
-		algs: strings.ReplaceAll(checker.offered, ",", ""), now: checker.now, log: log,
+		now: checker.now, log: log,
 	}, nil
 }
 
@@ -135,7 +132,8 @@ func checkResource(resource string) error {
 
 type callerKey struct{}
 
-// CallerFrom returns the caller of a request that a Middleware let through.
+// CallerFrom returns the caller of a request that a Middleware or a
+// GatewayMiddleware let through.
 func CallerFrom(ctx context.Context) (Caller, bool) {
 	c, ok := ctx.Value(callerKey{}).(Caller)
 	return c, ok
@@ -145,60 +143,70 @@ func CallerFrom(ctx context.Context) (Caller, bool) {
 // scopes, and puts the Caller into their context. It panics for what is no scope
 // (RFC 6749 §3.3), which is a mistake in the program.
 func (m *Middleware) Require(scopes ...string) func(http.Handler) http.Handler {
-	for _, scope := range scopes {
-		if !isScope(scope) {
-			panic("dpopbind: not a scope: " + scope)
-		}
-	}
-	scopes = slices.Clone(scopes)
+	scopes = mustBeScopes(scopes)
 	m.addScopes(scopes)
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			caller, nonce, refused := m.admit(r, scopes)
 			if refused != nil {
-				m.logRefusal(r, caller, refused)
+				logRefusal(m.log, r, caller, refused)
 				m.write(w, refused)
 				return
 			}
 			if nonce != "" {
 				w.Header().Set("DPoP-Nonce", nonce) // RFC 9449 §8.2
 			}
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, *caller)))
+			next.ServeHTTP(w, withCaller(r, caller))
 		})
 	}
+}
+
+// mustBeScopes returns a copy. It panics for what is no scope.
+func mustBeScopes(scopes []string) []string {
+	for _, scope := range scopes {
+		if !isScope(scope) {
+			panic("dpopbind: not a scope: " + scope)
+		}
+	}
+	return slices.Clone(scopes)
+}
+
+func withCaller(r *http.Request, caller *Caller) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), callerKey{}, *caller))
+}
+
+func logOrNone(log *slog.Logger) *slog.Logger {
+	if log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return log
 }
 
 // admit makes all checks, the cheap ones first, and spends the proof last: only
 // a request that gets through uses its proof up. The nonce is the one to hand
 // out with the answer, "" for none.
-func (m *Middleware) admit(r *http.Request, scopes []string) (caller *Caller, nonce string, refused *refusal) {
-	p, refused := readPresentation(r)
+func (m *Middleware) admit(r *http.Request, scopes []string) (caller *Caller, nonce string, refused *Refusal) {
+	p, refused := ReadPresentation(r.Header, r.URL.RawQuery)
 	switch {
 	case refused != nil:
 		return nil, "", refused
-	case p.scheme == schemeDPoP:
-		return m.admitBound(r, p.token, scopes)
-	case p.scheme == schemeBearer:
-		caller, refused = m.admitBearer(r, p.token, scopes)
+	case p.Scheme == SchemeDPoP:
+		return m.admitBound(r, p.Token, scopes)
+	case p.Scheme == SchemeBearer:
+		caller, refused = m.admitBearer(r, p.Token, scopes)
 		if refused != nil {
-			refused.scheme = schemeBearer
+			refused.Scheme = SchemeBearer
 		}
 		return caller, "", refused
 	}
-	// RFC 6750 §3.1: without credentials there is no error code.
-	return nil, "", &refusal{
-		status:      http.StatusUnauthorized,
-		description: "This API needs an access token that is bound to a key: send Authorization: DPoP, and a proof in the DPoP header.",
-	}
+	return nil, "", RefuseNoToken()
 }
 
 // admitBound is RFC 9449 §7.1.
-func (m *Middleware) admitBound(r *http.Request, token string, scopes []string) (*Caller, string, *refusal) {
+func (m *Middleware) admitBound(r *http.Request, token string, scopes []string) (*Caller, string, *Refusal) {
 	target, err := m.own.target(r)
 	if err != nil {
-		e := malformed("The request cannot be checked: " + err.Error() + ".")
-		e.cause = err
-		return nil, "", e
+		return nil, "", refuseTarget(err)
 	}
 	proof, refused := m.readProof(r, target, token)
 	if refused != nil {
@@ -213,45 +221,44 @@ func (m *Middleware) admitBound(r *http.Request, token string, scopes []string) 
 		return nil, "", refused
 	}
 	if err := proof.VerifySignature(); err != nil {
-		return caller, "", refuseProof(err)
+		return caller, "", RefuseProof(err)
 	}
 	// RFC 9449 §7.1: a token without a binding is no DPoP token, whatever the
 	// scheme says.
 	if caller.JKT == "" {
-		return caller, "", invalidToken("The access token is not bound to a key: ask for one with a DPoP proof.")
+		return caller, "", RefuseUnboundToken()
 	}
 	// RFC 9449 §4.3, check 12, second half.
 	if subtle.ConstantTimeCompare([]byte(caller.JKT), []byte(proof.JKT())) != 1 {
-		return caller, "", invalidToken("The access token is bound to another key than the proof's.")
+		return caller, "", RefuseOtherKey()
 	}
 	if refused := checkScopes(caller, scopes); refused != nil {
 		return caller, "", refused
 	}
 	if err := m.spend(r.Context(), proof); err != nil {
-		return caller, "", refuseProof(err)
+		return caller, "", RefuseProof(err)
 	}
 	return caller, nonce, nil
 }
 
 // readProof makes the checks of RFC 9449 §4.3 that cost nothing.
-func (m *Middleware) readProof(r *http.Request, target Target, token string) (*Proof, *refusal) {
+func (m *Middleware) readProof(r *http.Request, target Target, token string) (*Proof, *Refusal) {
 	raw, err := ProofHeader(r.Header)
 	if errors.Is(err, ErrNoProof) {
-		return nil, invalidProof(refuse(CheckHeaderCount,
-			"DPoP: the request has no proof; send exactly one DPoP header, made for this request and this access token"))
+		return nil, RefuseMissingProof()
 	}
 	if err != nil {
-		return nil, refuseProof(err)
+		return nil, RefuseProof(err)
 	}
 	proof, err := m.checker.CheckWithToken(raw, target, token)
 	if err != nil {
-		return nil, refuseProof(err)
+		return nil, RefuseProof(err)
 	}
 	return proof, nil
 }
 
 // checkNonce is RFC 9449 §9 and §8.2.
-func (m *Middleware) checkNonce(proof *Proof) (next string, refused *refusal) {
+func (m *Middleware) checkNonce(proof *Proof) (next string, refused *Refusal) {
 	if m.nonces == nil {
 		return "", nil
 	}
@@ -261,20 +268,17 @@ func (m *Middleware) checkNonce(proof *Proof) (next string, refused *refusal) {
 	case NonceAging:
 		return m.nonces.Current(), nil
 	}
-	return "", &refusal{
-		status: http.StatusUnauthorized, code: codeUseNonce, check: CheckNonce,
-		description: "This API requires a nonce in the proof: use the one in the DPoP-Nonce header.",
-	}
+	return "", RefuseNonce()
 }
 
-func (m *Middleware) verifyToken(ctx context.Context, token string) (*Caller, *refusal) {
+func (m *Middleware) verifyToken(ctx context.Context, token string) (*Caller, *Refusal) {
 	caller, err := m.verifier.verify(ctx, token)
 	var bad tokenError
 	switch {
 	case errors.As(err, &bad):
-		return nil, invalidToken(string(bad))
+		return nil, RefuseToken(string(bad))
 	case err != nil:
-		return nil, unavailable(err)
+		return nil, RefuseUnavailable(err)
 	}
 	return caller, nil
 }
@@ -292,67 +296,72 @@ func (m *Middleware) spend(ctx context.Context, proof *Proof) error {
 	return nil
 }
 
-// refuseProof answers an error of the checks of a proof.
-func refuseProof(err error) *refusal {
-	var e *ProofError
-	if errors.As(err, &e) {
-		return invalidProof(e)
-	}
-	return unavailable(err)
+// refuseTarget answers a request of which it cannot be told what a proof of it
+// would have to be for.
+func refuseTarget(err error) *Refusal {
+	refused := RefuseRequest("The request cannot be checked: " + err.Error() + ".")
+	refused.Cause = err
+	return refused
 }
 
 // admitBearer is RFC 9449 §7.2: a bound token is never taken as a bearer token.
-func (m *Middleware) admitBearer(r *http.Request, token string, scopes []string) (*Caller, *refusal) {
+func (m *Middleware) admitBearer(r *http.Request, token string, scopes []string) (*Caller, *Refusal) {
 	if err := checkForm(r); err != nil {
-		return nil, malformed("The request cannot be checked: " + err.Error() + ".")
+		return nil, refuseTarget(err)
 	}
 	if !m.allowBearer {
-		return nil, invalidToken("This API takes no bearer tokens: send a bound token by the DPoP scheme, with a proof.")
+		return nil, RefuseBearer()
 	}
 	caller, refused := m.verifyToken(r.Context(), token)
 	if refused != nil {
 		return nil, refused
 	}
 	if caller.JKT != "" {
-		return caller, invalidToken("The access token is bound to a key: send it by the DPoP scheme, with a proof.")
+		return caller, RefuseBoundAsBearer()
 	}
 	if len(r.Header.Values("DPoP")) > 0 {
-		// The sender believes in a binding that is not there.
-		return caller, malformed("The request has a DPoP proof and a bearer token: send a bound token by the DPoP scheme.")
+		return caller, RefuseProofWithBearer()
 	}
 	return caller, checkScopes(caller, scopes)
 }
 
-func checkScopes(caller *Caller, scopes []string) *refusal {
+func checkScopes(caller *Caller, scopes []string) *Refusal {
 	for _, scope := range scopes {
 		if !slices.Contains(caller.Scopes, scope) {
-			needed := strings.Join(scopes, " ")
-			return &refusal{
-				status: http.StatusForbidden, code: codeInsufficientScope, scope: needed,
-				description: "The access token lacks a scope; this request needs: " + needed,
-			}
+			return RefuseScope(scopes...)
 		}
 	}
 	return nil
 }
 
+// write answers with a refusal.
+func (m *Middleware) write(w http.ResponseWriter, r *Refusal) {
+	for _, challenge := range r.Challenges(m.verifier.resource, m.checker.algorithms, m.allowBearer) {
+		w.Header().Add("WWW-Authenticate", challenge)
+	}
+	if r.Code == codeUseNonce {
+		w.Header().Set("DPoP-Nonce", m.nonces.Current()) // RFC 9449 §9
+	}
+	writeRefusal(w, r)
+}
+
 // logRefusal writes one line. The path is left out, since it may hold what the
 // API keeps secret.
-func (m *Middleware) logRefusal(r *http.Request, caller *Caller, e *refusal) {
+func logRefusal(log *slog.Logger, r *http.Request, caller *Caller, e *Refusal) {
 	level, attrs := slog.LevelInfo, []slog.Attr{
-		slog.Int("status", e.status), slog.String("error", e.code), slog.String("description", e.description),
+		slog.Int("status", e.Status), slog.String("error", e.Code), slog.String("description", e.Description),
 	}
-	if e.check != "" {
-		attrs = append(attrs, slog.String("check", string(e.check)))
+	if e.Check != "" {
+		attrs = append(attrs, slog.String("check", string(e.Check)))
 	}
 	if caller != nil {
 		attrs = append(attrs, slog.String("client_id", caller.ClientID), slog.String("jkt", caller.JKT))
 	}
-	if e.cause != nil {
-		attrs = append(attrs, slog.String("cause", e.cause.Error()))
+	if e.Cause != nil {
+		attrs = append(attrs, slog.String("cause", e.Cause.Error()))
 	}
-	if e.status == http.StatusServiceUnavailable {
+	if e.Status == http.StatusServiceUnavailable {
 		level = slog.LevelError
 	}
-	m.log.LogAttrs(r.Context(), level, "request refused", attrs...)
+	log.LogAttrs(r.Context(), level, "request refused", attrs...)
 }

@@ -65,20 +65,14 @@ func (o *ownURLs) target(r *http.Request) (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
-	path := r.URL.EscapedPath()
-	if path == "" {
-		path = "/"
-	}
-	// A path of another meaning after normalization, as /labels/../admin has,
-	// would let a proof for one be used at the other; and it could lead out of
-	// the base. "*" is no path.
-	plain, err := normalizeEscapes(path)
-	if err != nil || path[0] != '/' || removeDotSegments(plain) != plain {
+	// As RequestURL: /labels/../admin would lead out of the base.
+	path, err := normalizeRequestPath(r.URL.EscapedPath())
+	if err != nil {
 		return Target{}, errAmbiguousPath
 	}
 	urls := make([]string, len(bases))
 	for i, base := range bases {
-		urls[i] = base + plain
+		urls[i] = base + path
 	}
 	t, err := NewTarget(r.Method, urls...)
 	if err != nil {

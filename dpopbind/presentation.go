@@ -1,6 +1,8 @@
 package dpopbind
 
 import (
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -9,35 +11,44 @@ import (
 // Schemes of the Authorization header. They are compared without regard to case
 // (RFC 9110 §11.1).
 const (
-	schemeDPoP   = "DPoP"   // RFC 9449 §7.1
-	schemeBearer = "Bearer" // RFC 6750 §2.1
+	SchemeDPoP   = "DPoP"   // RFC 9449 §7.1
+	SchemeBearer = "Bearer" // RFC 6750 §2.1
 )
 
-// presentation is how a request presents an access token.
-type presentation struct {
-	scheme string // schemeDPoP, schemeBearer, or "" for no access token at all
-	token  string
+// Presentation is how a request presents an access token. It neither prints nor
+// logs the token.
+type Presentation struct {
+	Scheme string // SchemeDPoP, SchemeBearer, or "" for no access token at all
+	Token  string
 }
 
-// readPresentation reads the Authorization header. Whatever could be read as two
+// LogValue leaves out the token.
+func (p Presentation) LogValue() slog.Value { return slog.StringValue(p.Scheme) }
+
+// Format prints the same for every verb, so that none reveals the token.
+func (p Presentation) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "access token by the scheme %q", p.Scheme)
+}
+
+// ReadPresentation reads the headers and the query of a request. Whatever could be read as two
 // tokens, or as another one elsewhere, is refused: RFC 6750 §2 has one method a
 // request, and §3.1 invalid_request for the rest. A token in a form is not
 // looked for: the body is the handler's, and nothing in it is ever taken for a
-// token here.
-func readPresentation(r *http.Request) (presentation, *refusal) {
-	if hasQueryToken(r.URL.RawQuery) {
+// token here. The proof is not read: see ProofHeader.
+func ReadPresentation(h http.Header, rawQuery string) (Presentation, *Refusal) {
+	if hasQueryToken(rawQuery) {
 		// RFC 9700 §2.6, RFC 6750 §5.3: it is in logs by now.
-		return presentation{}, malformed("Send the access token in the Authorization header, never in the URL; " +
+		return Presentation{}, RefuseRequest("Send the access token in the Authorization header, never in the URL; " +
 			"replace this token, for URLs are logged.")
 	}
-	values := r.Header.Values("Authorization")
+	values := h.Values("Authorization")
 	switch len(values) {
 	case 0:
-		return presentation{}, nil
+		return Presentation{}, nil
 	case 1:
 		return parseAuthorization(values[0])
 	}
-	return presentation{}, malformed("Send exactly one Authorization header.")
+	return Presentation{}, RefuseRequest("Send exactly one Authorization header.")
 }
 
 // hasQueryToken looks for RFC 6750 §2.3's access_token. A query that cannot be
@@ -56,22 +67,22 @@ func hasQueryToken(query string) bool {
 // parseAuthorization reads credentials of the form scheme SP token68 (RFC 9110
 // §11.4). Another scheme than the two is none at all: RFC 6750 §3.1 has it
 // answered as a request without credentials.
-func parseAuthorization(value string) (presentation, *refusal) {
+func parseAuthorization(value string) (Presentation, *Refusal) {
 	scheme, token, _ := strings.Cut(value, " ")
-	var p presentation
+	var p Presentation
 	switch {
-	case strings.EqualFold(scheme, schemeDPoP):
-		p.scheme = schemeDPoP
-	case strings.EqualFold(scheme, schemeBearer):
-		p.scheme = schemeBearer
+	case strings.EqualFold(scheme, SchemeDPoP):
+		p.Scheme = SchemeDPoP
+	case strings.EqualFold(scheme, SchemeBearer):
+		p.Scheme = SchemeBearer
 	case isToken(scheme) && token != "" && !mentionsToken(token):
-		return presentation{}, nil
+		return Presentation{}, nil
 	default:
-		return presentation{}, malformed("The Authorization header must be: DPoP, one space, and the access token.")
+		return Presentation{}, RefuseRequest("The Authorization header must be: DPoP, one space, and the access token.")
 	}
-	p.token = strings.TrimLeft(token, " ") // RFC 9110 §11.4: 1*SP
-	if !isToken68(p.token) {
-		return presentation{}, malformed("The Authorization header must have one access token after its scheme, and nothing else.")
+	p.Token = strings.TrimLeft(token, " ") // RFC 9110 §11.4: 1*SP
+	if !isToken68(p.Token) {
+		return Presentation{}, RefuseRequest("The Authorization header must have one access token after its scheme, and nothing else.")
 	}
 	return p, nil
 }
@@ -81,7 +92,7 @@ func parseAuthorization(value string) (presentation, *refusal) {
 func mentionsToken(credentials string) bool {
 	for part := range strings.SplitSeq(credentials, ",") {
 		scheme, _, _ := strings.Cut(strings.TrimSpace(part), " ")
-		if strings.EqualFold(scheme, schemeDPoP) || strings.EqualFold(scheme, schemeBearer) {
+		if strings.EqualFold(scheme, SchemeDPoP) || strings.EqualFold(scheme, SchemeBearer) {
 			return true
 		}
 	}

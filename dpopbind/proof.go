@@ -57,9 +57,11 @@ func (p *Proof) Offset() time.Duration { return p.offset }
 // the SHA-256 of (jkt, htu, jti), each preceded by its length. It depends on
 // nothing that can be varied without the private key, as the bytes of the
 // signature can.
-func (p *Proof) SpendKey() [32]byte {
+func (p *Proof) SpendKey() [32]byte { return spendKey(p.key.jkt, p.htu, p.jti) }
+
+func spendKey(parts ...string) [32]byte {
 	b := make([]byte, 0, 512)
-	for _, s := range []string{p.key.jkt, p.htu, p.jti} {
+	for _, s := range parts {
 		b = binary.BigEndian.AppendUint64(b, uint64(len(s)))
 		b = append(b, s...)
 	}
