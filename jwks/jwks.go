@@ -41,8 +41,14 @@ type Key struct {
 
 // Types of JWT that the server signs.
 const (
-	TypeAccessToken = "at+jwt" // RFC 9068 §2.1
+	TypeAccessToken      = "at+jwt"                  // RFC 9068 §2.1
+	TypeIntrospection    = "token-introspection+jwt" // RFC 9701 §5
+	TypeGatewayAssertion = "gateway-assertion+jwt"   // what a gateway hands on to the service behind it
 )
+
+// Types are all types of JWT that the server signs. None verifies as another
+// (Set.Verify).
+func Types() []string { return []string{TypeAccessToken, TypeIntrospection, TypeGatewayAssertion} }
 
 // Generate makes a key that signs from signsFrom on.
 func Generate(createdAt, signsFrom time.Time) (*Key, error) {
@@ -65,7 +71,7 @@ func newKey(private *ecdsa.PrivateKey, createdAt, signsFrom time.Time) (*Key, er
 		private:   private,
 		signers:   map[string]jose.Signer{},
 	}
-	for _, typ := range []string{TypeAccessToken} {
+	for _, typ := range Types() {
 		signer, err := jose.NewSigner(
 			jose.SigningKey{Algorithm: Algorithm, Key: jose.JSONWebKey{Key: private, KeyID: k.KID}},
 			(&jose.SignerOptions{}).WithType(jose.ContentType(typ)),

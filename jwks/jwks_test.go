@@ -186,6 +186,26 @@ func TestVerifyRefusesWhatTheSetDidNotSignSo(t *testing.T) {
 	}
 }
 
+func TestNoTypeVerifiesAsAnother(t *testing.T) {
+	s := set(t, generate(t, epoch))
+	for _, signed := range jwks.Types() {
+		token, err := s.Sign(epoch, signed, []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, asked := range append(jwks.Types(), "JWT", "", strings.ToUpper(signed), "application/"+signed) {
+			payload, err := s.Verify(token, asked)
+			if asked == signed {
+				if err != nil || string(payload) != "x" {
+					t.Errorf("%s: %q, %v", signed, payload, err)
+				}
+			} else if !errors.Is(err, jwks.ErrInvalidToken) {
+				t.Errorf("%s verifies as %q: %v", signed, asked, err)
+			}
+		}
+	}
+}
+
 func s2kid(t *testing.T, s *jwks.Set) string {
 	t.Helper()
 	document, _ := s.Published()
