@@ -17,6 +17,10 @@ const (
 	AuditResourceUpdated AuditKind = "resource.updated"
 	AuditResourceDeleted AuditKind = "resource.deleted"
 	AuditKeyCreated      AuditKind = "signing_key.created"
+
+	// Of many requests in one event, soon after them: see tally.
+	AuditTokenIntrospected AuditKind = "token.introspected"
+	AuditCallVerified      AuditKind = "call.verified"
 )
 
 // AuditEvent is a line of the audit trail: who did what to what, when, from

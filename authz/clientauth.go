@@ -20,6 +20,9 @@ type credentials struct {
 // with the credentials, the answer is one and the same, and so is the work:
 // one look-up, one digest, and a comparison in constant time.
 func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url.Values) (*Client, error) {
+	if claim, ok := claimedByListener(ctx); ok {
+		return s.clientOfListener(ctx, claim, h, form)
+	}
 	presented, err := presentedCredentials(h, form)
 	if err != nil {
 		return nil, err
@@ -46,6 +49,30 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 		return nil, errClientRefused(client.ID, "This client is registered for "+string(client.AuthMethod)+", and authenticated by "+string(presented.method)+".")
 	}
 	if client.Disabled() {
+		return nil, errClientRefused(client.ID, "This client is disabled. Ask an operator to enable it.")
+	}
+	return client, nil
+}
+
+// clientOfListener tells which client a request is from where the listener knows
+// (RFC 8705 §2.1, or a socket of its own). Credentials of another kind would be
+// a second method (RFC 6749 §2.3).
+func (s *Server) clientOfListener(ctx context.Context, claim GatewayClaim, h http.Header, form url.Values) (*Client, error) {
+	if len(h.Values("Authorization")) > 0 || form.Has("client_secret") || form.Has("client_assertion") {
+		return nil, errInvalidRequest("This listener knows its clients by the connection. Send no credentials in the request.")
+	}
+	gateway := s.gateways.loaded.Load().identify(claim, s.now())
+	if gateway == nil || form.Has("client_id") && form.Get("client_id") != gateway.ID {
+		return nil, errInvalidClient(errNotThisGateway)
+	}
+	// The table may be behind.
+	client, err := s.store.Client(ctx, gateway.ID, s.now())
+	switch {
+	case errors.Is(err, ErrNotFound), err == nil && client.TLSName != gateway.TLSName:
+		return nil, errInvalidClient(errNotThisGateway)
+	case err != nil:
+		return nil, errUnavailable("reading the client", err)
+	case client.Disabled():
 		return nil, errClientRefused(client.ID, "This client is disabled. Ask an operator to enable it.")
 	}
 	return client, nil

@@ -23,6 +23,7 @@ type event struct {
 	started   time.Time
 	status    int
 	clientID  string
+	gatewayID string
 	resource  string
 	jti       JTI
 	jkt       string
@@ -89,7 +90,7 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 		slog.String("remote", ev.remote),
 	}
 	for _, a := range []struct{ key, value string }{
-		{"client_id", ev.clientID}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"token_type", ev.tokenType},
+		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"token_type", ev.tokenType},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))

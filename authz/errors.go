@@ -34,6 +34,13 @@ func (e *oauthError) Error() string {
 
 func (e *oauthError) Unwrap() error { return e.cause }
 
+// Codes that this package looks at again.
+const (
+	codeInvalidClient = "invalid_client"
+	codeUnavailable   = "temporarily_unavailable"
+	codeUseNonce      = "use_dpop_nonce"
+)
+
 // retryAfter is what a client is told to wait where the server cannot answer.
 const retryAfter = time.Second
 
@@ -51,7 +58,7 @@ func errHTTP(status int, description string) *oauthError {
 // who it says.
 func errInvalidClient(cause error) *oauthError {
 	return &oauthError{
-		status: http.StatusUnauthorized, code: "invalid_client",
+		status: http.StatusUnauthorized, code: codeInvalidClient,
 		description: "Client authentication failed. Check the client_id, the secret, and that they are sent by the method the client is registered for.",
 		header:      basicChallenge(), cause: cause,
 	}
@@ -60,7 +67,7 @@ func errInvalidClient(cause error) *oauthError {
 // errClientRefused tells an authenticated client why it is refused all the same.
 func errClientRefused(clientID, description string) *oauthError {
 	return &oauthError{
-		status: http.StatusUnauthorized, code: "invalid_client",
+		status: http.StatusUnauthorized, code: codeInvalidClient,
 		description: description, header: basicChallenge(),
 		cause: errors.New("client " + clientID + " is refused: " + description),
 	}
@@ -98,7 +105,7 @@ func errProofSpent() *oauthError {
 // have happened: nothing was issued and nothing was found to be so.
 func errUnavailable(doing string, cause error) *oauthError {
 	return &oauthError{
-		status: http.StatusServiceUnavailable, code: "temporarily_unavailable",
+		status: http.StatusServiceUnavailable, code: codeUnavailable,
 		description: "The server cannot answer now. Try again shortly, with a new DPoP proof.",
 		header:      http.Header{"Retry-After": {strconv.Itoa(int(retryAfter.Seconds()))}},
 		cause:       fmt.Errorf("%s: %w", doing, cause),

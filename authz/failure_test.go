@@ -71,7 +71,7 @@ func header(t *testing.T, token string) map[string]any {
 }
 
 // newMortalWorld is a world on a Postgres of its own, which can be killed.
-func newMortalWorld(t *testing.T) (*world, *pgdev.Postgres) {
+func newMortalWorld(t testing.TB) (*world, *pgdev.Postgres) {
 	t.Helper()
 	pg, err := pgdev.Start(t.Context(), pgdev.Options{})
 	if err != nil {
@@ -100,7 +100,7 @@ func newMortalWorld(t *testing.T) (*world, *pgdev.Postgres) {
 	if err := w.owner.Maintain(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	w.resource(&authz.Resource{URI: labels, Scopes: []string{"label:create", "label:read", "CXS"}})
+	w.resource(&authz.Resource{URI: labels, Scopes: []string{"label:create", "label:read", "CXS"}, BaseURLs: []string{labelsURL}})
 	t.Cleanup(w.checkInvariants)
 	return w, pg
 }
@@ -111,6 +111,7 @@ func TestPostgresGoneIsA503AndNothingIsIssued(t *testing.T) {
 	i, client, gateway, key := w.instance(), w.client(authz.Client{}), w.gateway(), newKey(t)
 	token := i.token(client, key).string("access_token")
 	proof := i.proof(key)
+	call := i.goodCall(gateway, token, key)
 	if err := pg.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +121,7 @@ func TestPostgresGoneIsA503AndNothingIsIssued(t *testing.T) {
 		"token":      i.do(r),
 		"introspect": i.do(i.post("/oauth/introspect", gateway, url.Values{"token": {token}})),
 		"revoke":     i.do(i.post("/oauth/revoke", client, url.Values{"token": {token}})),
+		"verify":     i.verify(call),
 	} {
 		if a.status != http.StatusServiceUnavailable || a.string("error") != "temporarily_unavailable" || a.header.Get("Retry-After") != "1" {
 			t.Errorf("%s: %d %s %v", name, a.status, a.body, a.header)
@@ -144,6 +146,7 @@ func TestPostgresGoneIsA503AndNothingIsIssued(t *testing.T) {
 	if !i.active(gateway, token) {
 		t.Error("the refused revocation was carried out")
 	}
+	i.passes(call)
 	if a := i.internalGet("/readyz"); a.status != http.StatusOK {
 		t.Errorf("not ready again: %d %s", a.status, a.body)
 	}

@@ -35,16 +35,22 @@ const (
 	tokenEndpoint = issuer + "/oauth/token"
 	labels        = "https://labels.carrier.test"
 	rates         = "https://rates.carrier.test"
+	labelsURL     = "https://api.carrier.test/v1"
+	ratesURL      = "https://api.carrier.test/v1/rates" // within the other's
 )
 
 // world is one database and whoever works on it: operators, instances, and
 // the secrets that must not be found anywhere else.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	database pgtest.Database
 	owner    *postgres.Store
 	sealer   *jwks.Sealer
 	logs     *lockedBuffer
+
+	changed  atomic.Int64 // when a registration was last changed, in Unix milliseconds
+	admitted atomic.Int64 // calls that a gateway check let through with a proof
+	unsure   atomic.Int64 // calls of which nobody knows whether they spent their proof
 
 	mu      sync.Mutex
 	secrets []string // everything that no log and no table may hold
@@ -52,7 +58,7 @@ type world struct {
 
 // newWorld registers two resources and no client. What always holds is checked
 // at the end of the test, over the whole database and all logs.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, database: pgtest.New(t), logs: &lockedBuffer{}}
 	var err error
@@ -68,8 +74,8 @@ func newWorld(t *testing.T) *world {
 	if err := w.owner.Maintain(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	w.resource(&authz.Resource{URI: labels, Scopes: []string{"label:create", "label:read", "CXS", "shared"}})
-	w.resource(&authz.Resource{URI: rates, Scopes: []string{"rate:read", "shared"}, TokenTTL: 5 * time.Minute, AllowBearer: true})
+	w.resource(&authz.Resource{URI: labels, Scopes: []string{"label:create", "label:read", "CXS", "shared"}, BaseURLs: []string{labelsURL}})
+	w.resource(&authz.Resource{URI: rates, Scopes: []string{"rate:read", "shared"}, TokenTTL: 5 * time.Minute, AllowBearer: true, BaseURLs: []string{ratesURL}})
 	t.Cleanup(w.checkInvariants)
 	return w
 }
@@ -81,6 +87,7 @@ func (w *world) resource(r *authz.Resource) {
 	if err := r.Validate(); err != nil {
 		w.t.Fatal(err)
 	}
+	w.changed.Store(time.Now().UnixMilli())
 	if err := w.owner.CreateResource(w.t.Context(), r, event); err != nil {
 		w.t.Fatal(err)
 	}
@@ -107,6 +114,7 @@ func (w *world) client(c authz.Client) registered {
 	secret := authz.NewSecret()
 	event := operatorEvent(authz.AuditClientCreated)
 	c.Secrets, c.CreatedAt = []authz.Digest{secret.Digest()}, event.At
+	w.changed.Store(time.Now().UnixMilli())
 	if err := w.owner.CreateClient(w.t.Context(), &c, event); err != nil {
 		w.t.Fatal(err)
 	}
@@ -230,6 +238,12 @@ func (i *instance) try(r *http.Request) (answer, error) {
 	if token := a.string("access_token"); token != "" {
 		i.w.secret(token)
 	}
+	switch isCheck := strings.HasPrefix(r.URL.Path, "/gateway/verify"); {
+	case isCheck && a.status == http.StatusOK && a.header.Get("X-Auth-Jkt") != "":
+		i.w.admitted.Add(1)
+	case isCheck && a.status == http.StatusServiceUnavailable:
+		i.w.unsure.Add(1)
+	}
 	return a, nil
 }
 
@@ -311,7 +325,7 @@ func (i *instance) active(gateway registered, token string) bool {
 	return active
 }
 
-func newKey(t *testing.T) *dpopbind.Key {
+func newKey(t testing.TB) *dpopbind.Key {
 	t.Helper()
 	key, err := dpopbind.GenerateKey()
 	if err != nil {

@@ -21,11 +21,17 @@ type introspection struct {
 	Confirm   *confirmation `json:"cnf,omitempty"`
 }
 
-// introspect answers POST /oauth/introspect (RFC 7662). The token is told by
+// inactive is RFC 7662 §2.2: nothing more is said of a token that is not active.
+type inactive struct {
+	Active bool `json:"active"` // false
+}
+
+// introspect answers POST /oauth/introspect (RFC 7662, RFC 9701). The token is told by
 // its digest, whatever its form. A token that is unknown, altered, expired,
 // revoked, of a disabled client or of a resource that the caller does not
 // front gets the same answer, from the same code.
 func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) error {
+	w.Header().Set("Vary", "Accept") // RFC 9110 §12.5.5: the form of the answer is the request's choice
 	caller, form, err := s.authenticatedForm(w, r, ev)
 	if err != nil {
 		return err
@@ -39,19 +45,17 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 	ev.active = &active
 	switch {
 	case errors.Is(err, ErrNotFound):
-		writeJSON(w, http.StatusOK, struct {
-			Active bool `json:"active"`
-		}{false})
-		return nil
+		s.tally.add(AuditTokenIntrospected, caller.ID, "", "inactive")
+		return s.writeIntrospection(w, r, caller, inactive{})
 	case err != nil:
 		return errUnavailable("reading the token", err)
 	}
 	ev.jti, ev.jkt, ev.resource = t.JTI, t.JKT, t.Resource
-	writeJSON(w, http.StatusOK, introspection{
+	s.tally.add(AuditTokenIntrospected, caller.ID, t.Resource, "active")
+	return s.writeIntrospection(w, r, caller, introspection{
 		Active: true, Scope: t.Scope, ClientID: t.ClientID, TokenType: tokenType(*t),
 		Subject: t.ClientID, Audience: t.Resource, Issuer: s.issuer, JTI: t.JTI,
 		IssuedAt: t.IssuedAt.Unix(), NotBefore: t.IssuedAt.Unix(), Expires: t.ExpiresAt.Unix(),
 		Confirm: confirm(t.JKT),
 	})
-	return nil
 }

@@ -28,8 +28,10 @@ func (w *world) checkInvariants() {
 			where t.jti is null or e.jti is null or e.client_id <> t.client_id or e.jkt is distinct from t.jkt`},
 		{"no token is recorded twice", `
 			select count(*) - count(distinct digest) from authz.tokens`},
-		{"every bound token has spent its own proof, and no proof is spent for nothing", `
-			select abs((select count(*) from authz.tokens where jkt is not null) - (select count(*) from authz.spent_proofs))`},
+		{"every bound token and every call that passed has spent its own proof, and no proof is spent for nothing", fmt.Sprintf(`
+			select greatest(0, needed - spent, spent - needed - %d)
+			from (select (select count(*) from authz.tokens where jkt is not null) + %d, (select count(*) from authz.spent_proofs)) n (needed, spent)`,
+			w.unsure.Load(), w.admitted.Load())},
 		{"every revoked token has its one event of being revoked", `
 			select count(*) from (select * from authz.tokens where revoked_at is not null) t
 			full join (select * from authz.audit_events where kind = 'token.revoked') e using (jti)
@@ -71,7 +73,7 @@ func (w *world) checkSecrets(ctx context.Context, conn *pgx.Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	places := map[string]string{"a log": w.logs.String()}
-	for _, table := range []string{"tokens", "spent_proofs", "audit_events", "clients", "client_secrets", "signing_keys", "resources"} {
+	for _, table := range []string{"tokens", "spent_proofs", "audit_events", "clients", "client_secrets", "signing_keys", "resources", "routes"} {
 		var rows string
 		if err := conn.QueryRow(ctx, fmt.Sprintf("select coalesce(string_agg(t::text, E'\n'), '') from authz.%s t", table)).Scan(&rows); err != nil {
 			w.t.Errorf("reading %s: %v", table, err)

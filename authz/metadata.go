@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cargokey/authz/jwks"
 )
 
 // The paths of the public listener.
@@ -32,6 +34,7 @@ type metadata struct {
 	TokenAuthMethods         []AuthMethod `json:"token_endpoint_auth_methods_supported"`
 	IntrospectionAuthMethods []AuthMethod `json:"introspection_endpoint_auth_methods_supported"`
 	RevocationAuthMethods    []AuthMethod `json:"revocation_endpoint_auth_methods_supported"`
+	IntrospectionAlgorithms  []string     `json:"introspection_signing_alg_values_supported"` // RFC 9701 §7
 	DPoPAlgorithms           []string     `json:"dpop_signing_alg_values_supported"`
 	ServiceDocumentation     string       `json:"service_documentation,omitempty"`
 }
@@ -60,9 +63,10 @@ func (s *Server) fixedMetadata(documentation string, algorithms []string) metada
 		JWKSURI:                  s.issuer + pathJWKS,
 		ResponseTypesSupported:   []string{},
 		GrantTypesSupported:      []string{grantType},
-		TokenAuthMethods:         AuthMethods(),
-		IntrospectionAuthMethods: AuthMethods(),
-		RevocationAuthMethods:    AuthMethods(),
+		TokenAuthMethods:         publicAuthMethods(),
+		IntrospectionAuthMethods: publicAuthMethods(),
+		RevocationAuthMethods:    publicAuthMethods(),
+		IntrospectionAlgorithms:  []string{string(jwks.Algorithm)},
 		DPoPAlgorithms:           algorithms,
 		ServiceDocumentation:     documentation,
 	}

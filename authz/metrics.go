@@ -17,6 +17,7 @@ type Metrics struct {
 	proofsRefused *prometheus.CounterVec
 	proofOffset   prometheus.Histogram
 	maintenance   *prometheus.CounterVec
+	checks        *prometheus.CounterVec
 }
 
 // NewMetrics makes the metrics and registers them with r.
@@ -41,10 +42,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Buckets: []float64{-300, -60, -30, -15, -5, -2, -1, -.5, 0, .5, 1, 2, 5, 15, 30, 60, 75, 300, 3600},
 		}),
 		maintenance: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "authz_maintenance_total", Help: "Runs of the upkeep of partitions and keys, by task and outcome.",
+			Name: "authz_maintenance_total", Help: "Runs of the upkeep of partitions, keys and the audit trail, by task and outcome.",
 		}, []string{"task", "outcome"}),
+		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authz_checks_total", Help: "Checks of tokens (token.introspected) and of calls (call.verified), by who asked, the resource where it is known, and outcome.",
+		}, []string{"kind", "client_id", "resource", "outcome"}),
 	}
-	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance)
+	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks)
 	return m
 }
 

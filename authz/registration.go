@@ -21,8 +21,18 @@ type Resource struct {
 	Scopes      []string      // what it defines, sorted
 	TokenTTL    time.Duration // whole seconds, MaxTokenTTL at most
 	AllowBearer bool          // admits tokens that are bound to no key
-	CreatedAt   time.Time
-	UpdatedAt   time.Time
+	// RequireNonce: proofs of calls to it must carry the server's nonce, also
+	// where the server does not ask that of all.
+	RequireNonce bool
+	// BaseURLs are the public URLs that its gateways are called at, normalised,
+	// without a slash at the end, sorted. None: no gateway check passes.
+	BaseURLs []string
+	// Routes say what calls need, sorted. None: what the gateway says.
+	Routes    []Route
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	// Revision is the Store's: another one after each change.
+	Revision int64
 }
 
 // AuthMethod is how a client authenticates: an RFC 7591 §2
@@ -33,10 +43,17 @@ type AuthMethod string
 const (
 	ClientSecretBasic AuthMethod = "client_secret_basic"
 	ClientSecretPost  AuthMethod = "client_secret_post"
+	// TLSClientAuth is RFC 8705 §2.1, for gateways at the listener of their own.
+	TLSClientAuth AuthMethod = "tls_client_auth"
 )
 
 // AuthMethods lists the methods that this server knows.
-func AuthMethods() []AuthMethod { return []AuthMethod{ClientSecretBasic, ClientSecretPost} }
+func AuthMethods() []AuthMethod {
+	return []AuthMethod{ClientSecretBasic, ClientSecretPost, TLSClientAuth}
+}
+
+// publicAuthMethods are those of the public listener.
+func publicAuthMethods() []AuthMethod { return []AuthMethod{ClientSecretBasic, ClientSecretPost} }
 
 // TokenFormat is the form of a client's access tokens.
 type TokenFormat string
@@ -68,11 +85,21 @@ type Client struct {
 	// RequireNonce: its proofs must carry the server's nonce, also where the
 	// server does not ask that of all clients.
 	RequireNonce bool
-	CreatedAt    time.Time
-	DisabledAt   time.Time // zero: enabled
-	Secrets      []Digest  // those in force
-	Grants       []Grant   // by resource
-	Introspects  []string  // the resources that it may introspect as their gateway
+	// TLSName is the one name in its certificate that it is known by, where its
+	// method is TLSClientAuth.
+	TLSName     CertificateName
+	CreatedAt   time.Time
+	DisabledAt  time.Time // zero: enabled
+	Secrets     []Digest  // those in force
+	Grants      []Grant   // by resource
+	Introspects []string  // the resources that it may introspect as their gateway
+}
+
+// CertificateName is a subject alternative name of a certificate, one of the two
+// (RFC 8705 §2.1.2).
+type CertificateName struct {
+	DNS string // tls_client_auth_san_dns
+	URI string // tls_client_auth_san_uri
 }
 
 // Disabled tells whether the client is disabled.
@@ -95,7 +122,10 @@ func (r *Resource) Validate() error {
 	if r.TokenTTL < time.Second || r.TokenTTL > MaxTokenTTL || r.TokenTTL%time.Second != 0 {
 		return fmt.Errorf("resource %s: the lifetime of tokens is %s; it may be 1s to %s, in whole seconds", r.URI, r.TokenTTL, MaxTokenTTL)
 	}
-	return nil
+	if err := r.validateBaseURLs(); err != nil {
+		return err
+	}
+	return r.validateRoutes()
 }
 
 // Validate is for a client what it is for a Resource.
@@ -108,6 +138,9 @@ func (c *Client) Validate() error {
 	}
 	if !slices.Contains(AuthMethods(), c.AuthMethod) {
 		return fmt.Errorf("client %s: authentication method %q is not known; it may be one of %q", c.ID, c.AuthMethod, AuthMethods())
+	}
+	if err := c.validateTLSName(); err != nil {
+		return err
 	}
 	if c.TokenFormat == "" {
 		c.TokenFormat = FormatJWT
@@ -134,6 +167,34 @@ func (c *Client) Validate() error {
 	}
 	slices.Sort(c.Introspects)
 	c.Introspects = slices.Compact(c.Introspects)
+	return nil
+}
+
+// validateTLSName holds RFC 8705 §2.1.2: exactly one name, for exactly this
+// method.
+func (c *Client) validateTLSName() error {
+	dns, uri := c.TLSName.DNS, c.TLSName.URI
+	switch {
+	case c.AuthMethod != TLSClientAuth && (dns != "" || uri != ""):
+		return fmt.Errorf("client %s: a certificate's name is for the authentication method %s only", c.ID, TLSClientAuth)
+	case c.AuthMethod != TLSClientAuth:
+		return nil
+	case (dns == "") == (uri == ""):
+		return fmt.Errorf("client %s: %s needs one name of its certificate, a DNS name or a URI", c.ID, TLSClientAuth)
+	case len(c.Grants) > 0:
+		return fmt.Errorf("client %s: %s is for gateways: it gets no tokens by it, so give it no grant", c.ID, TLSClientAuth)
+	}
+	if name := dns + uri; len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("client %s: the certificate's name %q is longer than 255 bytes or has other than visible ASCII", c.ID, name)
+	}
+	if dns != "" && (strings.Contains(dns, "*") || strings.ToLower(dns) != dns) {
+		return fmt.Errorf("client %s: the certificate's name %q is to be in lower case, without a wildcard", c.ID, dns)
+	}
+	if uri != "" {
+		if u, err := url.Parse(uri); err != nil || !u.IsAbs() || u.Host == "" {
+			return fmt.Errorf("client %s: the certificate's name %q is no URI, such as spiffe://example.com/gateway", c.ID, uri)
+		}
+	}
 	return nil
 }
 

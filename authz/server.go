@@ -68,11 +68,17 @@ type Server struct {
 	metrics     *Metrics
 	keys        keyring
 	scopes      scopeList
+	tally       *tally
 	metadata    metadata
+	gateways    gatewayTables
+	checker     *dpopbind.Checker
+	nonces      *dpopbind.Nonces
 	dpop        *dpopfosite.DPoP
 	oauth2      fosite.OAuth2Provider
 	proofWindow time.Duration
-	draining    atomic.Bool
+	// requireNonce: of all proofs.
+	requireNonce bool
+	draining     atomic.Bool
 }
 
 // New makes a Server and brings the Store to where it can issue: partitions
@@ -86,13 +92,17 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s := &Server{
 		issuer: c.Issuer, store: c.Store, log: c.Log, metrics: c.Metrics,
 		// Microseconds are what Postgres keeps.
-		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
-		proofWindow: c.ProofLifetime + 2*c.ClockSkew,
+		now:          func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
+		proofWindow:  c.ProofLifetime + 2*c.ClockSkew,
+		requireNonce: c.RequireNonce,
 	}
 	s.keys = keyring{store: c.Store, sealer: c.Sealer, now: s.now}
 	s.scopes = scopeList{store: c.Store, now: s.now}
+	s.gateways = gatewayTables{store: c.Store, log: c.Log}
+	s.tally = newTally(c.Store, s.now, c.Metrics)
 
-	checker, err := dpopbind.NewChecker(dpopbind.CheckerConfig{
+	var err error
+	s.checker, err = dpopbind.NewChecker(dpopbind.CheckerConfig{
 		Lifetime: c.ProofLifetime, ClockSkew: c.ClockSkew, Now: s.now,
 	})
 	if err != nil {
@@ -102,13 +112,13 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuring proofs: %w", err)
 	}
-	nonces, err := dpopbind.NewNonces(dpopbind.NonceConfig{Secrets: c.NonceSecrets, Now: s.now})
+	s.nonces, err = dpopbind.NewNonces(dpopbind.NonceConfig{Secrets: c.NonceSecrets, Now: s.now})
 	if err != nil {
 		return nil, fmt.Errorf("configuring nonces: %w", err)
 	}
 	s.dpop, err = dpopfosite.New(dpopfosite.Config{
-		Checker: checker, Target: target, BearerAdmitted: bearerAdmitted,
-		Nonces: nonces, NonceRequired: nonceRequired(c.RequireNonce),
+		Checker: s.checker, Target: target, BearerAdmitted: bearerAdmitted,
+		Nonces: s.nonces, NonceRequired: nonceRequired(c.RequireNonce),
 	})
 	if err != nil {
 		return nil, err
@@ -127,6 +137,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	if err := s.keys.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.gateways.load(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -183,43 +196,58 @@ func (s *Server) Handler() http.Handler {
 }
 
 // InternalHandler serves the internal listener; metrics is what answers
-// /metrics.
+// /metrics. The check for gateways wants a gateway's credentials here too.
 func (s *Server) InternalHandler(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", metrics)
-	return mux
+	return s.gatewayRoutes(mux)
 }
 
 // maintainEvery is how often an instance looks after partitions, which are
 // made hours ahead.
 const maintainEvery = 5 * time.Minute
 
-// Run looks after partitions and keys until ctx ends. A failure is logged,
-// counted and tried again at the next turn.
+// lastFlush bounds what Run does once its ctx has ended.
+const lastFlush = 800 * time.Millisecond
+
+// Run looks after partitions, keys and the audit trail until ctx ends, and
+// returns once it has tried, in less than a second, to record what was counted
+// by then: end ctx when no more requests come, and close the Store after Run.
+// A failure is logged, counted and tried again at the next turn.
 func (s *Server) Run(ctx context.Context) {
 	partitions := time.NewTicker(maintainEvery)
 	defer partitions.Stop()
 	keys := time.NewTicker(keysAge)
 	defer keys.Stop()
+	counts := time.NewTicker(tallyEvery)
+	defer counts.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			s.look(context.WithoutCancel(ctx), "audit", func(ctx context.Context) error {
+				ctx, cancel := context.WithTimeout(ctx, lastFlush)
+				defer cancel()
+				return s.tally.flush(ctx)
+			})
 			return
+		case <-counts.C:
+			s.look(ctx, "audit", s.tally.flush)
 		case <-partitions.C:
 			s.look(ctx, "partitions", func(ctx context.Context) error { return s.store.Maintain(ctx, s.now()) })
 		case <-keys.C:
 			s.look(ctx, "keys", s.keys.load)
+			s.look(ctx, "gateways", s.gateways.load)
 		}
 	}
 }
 
 // look runs one task of upkeep, in bounded time.
 func (s *Server) look(ctx context.Context, task string, do func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	err := do(ctx)
+	err := do(bounded)
 	s.metrics.maintenance.WithLabelValues(task, outcome(err)).Inc()
 	if err != nil && ctx.Err() == nil {
 		s.log.Error("upkeep failed", "task", task, "cause", err)

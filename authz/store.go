@@ -16,6 +16,12 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrExists: a client or resource of this name is registered already.
 	ErrExists = errors.New("is registered already")
+	// ErrURLTaken: a base URL is another resource's.
+	ErrURLTaken = errors.New("a base URL is another resource's already")
+	// ErrNameTaken: a certificate's name is another client's.
+	ErrNameTaken = errors.New("the certificate's name is another client's already")
+	// ErrChanged: what is to be updated was changed since it was read.
+	ErrChanged = errors.New("was changed by someone else meanwhile; look at it and try again")
 	// ErrInUse: a scope or a resource is granted to, or introspected by, a client.
 	ErrInUse = errors.New("is still granted to, or introspected by, a client")
 	// ErrNotDefined: a grant names a resource or a scope that is not registered.
@@ -54,6 +60,59 @@ type Spending struct {
 	Window   time.Duration // how far from iat at least, either way, an equal name is the same proof
 }
 
+// GatewayTable is what a gateway check goes by, all of one moment.
+type GatewayTable struct {
+	// Revision is another one after each change of a resource, or of a client
+	// that is or was a gateway.
+	Revision  int64
+	Resources []FrontedResource
+	Gateways  []Gateway
+}
+
+// FrontedResource is a Resource and the number of its registration, which the
+// tokens for it carry.
+type FrontedResource struct {
+	*Resource
+	Generation int64
+}
+
+// Gateway is a client that fronts resources.
+type Gateway struct {
+	ID       string
+	Disabled bool
+	Secrets  []EndingDigest
+	TLSName  CertificateName
+	Fronts   []string // URIs of resources
+}
+
+// EndingDigest is the digest of a secret and when it ends; the zero time is
+// never.
+type EndingDigest struct {
+	Digest Digest
+	EndsAt time.Time
+}
+
+// Call is a call of an API that its gateway asks about. All that needs no Store
+// has been checked, by a GatewayTable.
+type Call struct {
+	Revision   int64 // of that table
+	Resource   string
+	Generation int64 // of the resource
+	Token      Digest
+	Scopes     []string // those that the call needs
+	JKT        string   // of the proof's key, whose signature was verified
+	Proof      *Spending
+	NonceFresh bool // the proof carries a nonce in force
+}
+
+// Verdict is what the Store knows of a Call, all of one moment.
+type Verdict struct {
+	Revision    int64  // of the GatewayTable at that moment
+	Token       *Token // nil: unknown, expired, revoked, ended, or for another resource
+	ClientNonce bool   // the token's client is one whose proofs need a nonce
+	Spent       bool   // this call, and none before, has spent the proof
+}
+
 // Issue is a token to record.
 type Issue struct {
 	Token Token
@@ -83,7 +142,7 @@ type Store interface {
 	// that an unknown client and a wrong secret cost the same.
 	Claimant(ctx context.Context, id string, secret Digest, now time.Time) (*Client, error)
 	Clients(ctx context.Context, now time.Time) ([]*Client, error)
-	// CreateClient fails with ErrExists or ErrNotDefined. Tokens of an earlier
+	// CreateClient fails with ErrExists, ErrNameTaken or ErrNotDefined. Tokens of an earlier
 	// client of the same ID stay inactive.
 	CreateClient(ctx context.Context, c *Client, event AuditEvent) error
 	// SetClientDisabled fails with ErrNotFound. Enabling a client does not
@@ -96,10 +155,12 @@ type Store interface {
 	// Resource returns ErrNotFound for one that is not registered.
 	Resource(ctx context.Context, uri string) (*Resource, error)
 	Resources(ctx context.Context) ([]*Resource, error)
-	// CreateResource fails with ErrExists.
+	// CreateResource fails with ErrExists or ErrURLTaken. It and UpdateResource
+	// set r.Revision.
 	CreateResource(ctx context.Context, r *Resource, event AuditEvent) error
-	// UpdateResource replaces all but URI and CreatedAt. It fails with
-	// ErrNotFound, and with ErrInUse where it would remove a granted scope.
+	// UpdateResource replaces all but URI and CreatedAt, of the Revision that was
+	// read. It fails with ErrNotFound, ErrChanged and ErrURLTaken, and with
+	// ErrInUse where it would remove a granted scope.
 	UpdateResource(ctx context.Context, r *Resource, event AuditEvent) error
 	// DeleteResource fails with ErrNotFound or ErrInUse.
 	DeleteResource(ctx context.Context, uri string, event AuditEvent) error
@@ -112,6 +173,14 @@ type Store interface {
 	// ActiveToken returns the token of this digest if it is active at now and
 	// gateway may introspect its resource; ErrNotFound for every other case.
 	ActiveToken(ctx context.Context, digest Digest, gateway string, now time.Time) (*Token, error)
+	// GatewayTable reads what gateway checks go by.
+	GatewayTable(ctx context.Context) (*GatewayTable, error)
+	// AdmitCall tells what is known of a call, and spends its proof if, and only
+	// if, the revision is the table's own, and the token is active, for the
+	// resource, bound to the proof's key and has the scopes, and the nonce is
+	// there if its client needs one. Of any number of calls with the same proof,
+	// on any number of instances, one gets Spent. It takes one round trip.
+	AdmitCall(ctx context.Context, call Call, now time.Time) (Verdict, error)
 	// RevokeToken makes the token of this digest inactive. It fails with
 	// ErrNotFound for a token that is unknown or so long expired that it is
 	// active by no instance's clock, and with ErrNotOwner for one that was issued
@@ -129,4 +198,9 @@ type Store interface {
 	// AddFirstSigningKey stores a key if there is none yet. Of several calls,
 	// on any number of instances, one stores its key; none fails for that.
 	AddFirstSigningKey(ctx context.Context, key jwks.SealedKey, event AuditEvent) error
+
+	// RecordEvents writes events of what changed nothing that the Store keeps:
+	// all of them or none. Events that are recorded again, since nobody knew
+	// whether they were, are there twice, under the same IDs.
+	RecordEvents(ctx context.Context, events []AuditEvent) error
 }

@@ -27,6 +27,8 @@ type clientView struct {
 	Nonce       bool                `json:"require_nonce"`
 	Grants      map[string][]string `json:"grants"`
 	Introspects []string            `json:"introspects"`
+	SANDNS      string              `json:"tls_client_auth_san_dns,omitempty"`
+	SANURI      string              `json:"tls_client_auth_san_uri,omitempty"`
 	CreatedAt   time.Time           `json:"created_at"`
 	DisabledAt  *time.Time          `json:"disabled_at,omitempty"`
 }
@@ -34,6 +36,7 @@ type clientView struct {
 func viewClient(c *authz.Client) clientView {
 	v := clientView{
 		ID: c.ID, AuthMethod: c.AuthMethod, TokenFormat: c.TokenFormat, BoundTokens: !c.AllowBearer, Nonce: c.RequireNonce,
+		SANDNS: c.TLSName.DNS, SANURI: c.TLSName.URI,
 		Grants: map[string][]string{}, Introspects: append([]string{}, c.Introspects...), CreatedAt: c.CreatedAt,
 	}
 	for _, g := range c.Grants {
@@ -66,6 +69,9 @@ func (v clientView) text(w io.Writer) {
 	for _, resource := range slices.Sorted(maps.Keys(v.Grants)) {
 		fmt.Fprintf(w, "grant          %s = %s\n", resource, strings.Join(v.Grants[resource], " "))
 	}
+	if name := v.SANDNS + v.SANURI; name != "" {
+		fmt.Fprintf(w, "certificate    %s\n", name)
+	}
 	for _, resource := range v.Introspects {
 		fmt.Fprintf(w, "introspects    %s\n", resource)
 	}
@@ -84,6 +90,8 @@ type clientFlags struct {
 	grants      []string
 	introspects []string
 	authMethod  string
+	sanDNS      string
+	sanURI      string
 	tokenFormat string
 	allowBearer bool
 	nonce       bool
@@ -94,17 +102,23 @@ func (p *program) clientCreate() *cobra.Command {
 	c := &cobra.Command{
 		Use: "create NAME", Short: "Register a client; NAME becomes its client_id", Args: oneArgument,
 		Long: `Register a client. NAME becomes its client_id. Its secret is printed once, now, and
-is not stored: 256 random bits, of which the database keeps a digest.`,
+is not stored: 256 random bits, of which the database keeps a digest. A gateway with
+a certificate of its own, by tls_client_auth, has none.`,
 		Example: `  authz client create label-service --grant https://labels.example.com=label:create,label:read
-  authz client create edge-gateway --introspects https://labels.example.com`,
+  authz client create edge-gateway --introspects https://labels.example.com
+  authz client create mesh-gateway --introspects https://labels.example.com \
+    --auth-method tls_client_auth --tls-san-uri spiffe://example.com/gateway`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := f.client(args[0])
 			if err != nil {
 				return err
 			}
 			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
-				secret := authz.NewSecret()
-				client.Secrets = []authz.Digest{secret.Digest()}
+				var secret authz.Secret
+				if client.AuthMethod != authz.TLSClientAuth {
+					secret = authz.NewSecret()
+					client.Secrets = []authz.Digest{secret.Digest()}
+				}
 				v, err := registerClient(ctx, s, client)
 				if err != nil {
 					return err
@@ -115,8 +129,10 @@ is not stored: 256 random bits, of which the database keeps a digest.`,
 		},
 	}
 	c.Flags().StringArrayVar(&f.grants, "grant", nil, "URI=scope,scope: what it may ask of a resource; repeatable")
-	c.Flags().StringArrayVar(&f.introspects, "introspects", nil, "URI: a resource whose tokens it may introspect; repeatable")
-	c.Flags().StringVar(&f.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic or client_secret_post")
+	c.Flags().StringArrayVar(&f.introspects, "introspects", nil, "URI: a resource that it fronts as a gateway, and whose tokens it may introspect; repeatable")
+	c.Flags().StringVar(&f.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic or client_secret_post, or tls_client_auth for a gateway")
+	c.Flags().StringVar(&f.sanDNS, "tls-san-dns", "", "the DNS name in its certificate, for tls_client_auth")
+	c.Flags().StringVar(&f.sanURI, "tls-san-uri", "", "the URI in its certificate, for tls_client_auth")
 	c.Flags().StringVar(&f.tokenFormat, "token-format", string(authz.FormatJWT), "jwt or opaque")
 	c.Flags().BoolVar(&f.nonce, "require-nonce", false, "its proofs must carry the server's nonce, whatever AUTHZ_DPOP_NONCE says")
 	c.Flags().BoolVar(&f.allowBearer, "allow-bearer", false, "let it have bearer tokens for resources that admit them")
@@ -147,6 +163,7 @@ func (f *clientFlags) client(id string) (*authz.Client, error) {
 	c := &authz.Client{
 		ID: id, AuthMethod: authz.AuthMethod(f.authMethod), TokenFormat: authz.TokenFormat(f.tokenFormat),
 		AllowBearer: f.allowBearer, RequireNonce: f.nonce, Introspects: f.introspects,
+		TLSName: authz.CertificateName{DNS: f.sanDNS, URI: f.sanURI},
 	}
 	for _, text := range f.grants {
 		// A URI may hold an equals sign, a scope list in front of none.

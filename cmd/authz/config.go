@@ -30,7 +30,12 @@ const envPrefix = "AUTHZ"
 type config struct {
 	Issuer               string        `split_words:"true" desc:"this server's issuer URL: https, host and port only (http for loopback)"`
 	Listen               string        `split_words:"true" default:":8080" desc:"address of the public listener"`
-	InternalListen       string        `split_words:"true" default:"127.0.0.1:9090" desc:"address of the internal listener: /healthz, /readyz, /metrics"`
+	InternalListen       string        `split_words:"true" default:"127.0.0.1:9090" desc:"address of the internal listener: /healthz, /readyz, /metrics, /gateway/verify"`
+	GatewaySockets       []string      `split_words:"true" desc:"client_id=/path/of/socket, comma-separated: Unix sockets for gateways; who can open one is that gateway"`
+	GatewayListen        string        `split_words:"true" desc:"address of a listener for gateways with certificates of their own (tls_client_auth); needs the next three"`
+	GatewayTLSCertFile   string        `split_words:"true" desc:"its certificate chain, PEM; read again when it changes"`
+	GatewayTLSKeyFile    string        `split_words:"true" desc:"its private key, PEM"`
+	GatewayClientCAFile  string        `split_words:"true" desc:"the authorities that gateways' certificates are from, PEM, and nobody else's"`
 	DatabaseURL          secret        `split_words:"true" desc:"Postgres: postgres://user:password@host/database"`
 	DatabaseURLFile      string        `split_words:"true" desc:"a file to read it from instead"`
 	TokenEndpointAliases []string      `split_words:"true" desc:"other URLs of the token endpoint that a client may sign as htu, comma-separated"`
@@ -204,6 +209,9 @@ func (c *config) validateServe() error {
 	}
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 		return errors.New("AUTHZ_TLS_CERT_FILE and AUTHZ_TLS_KEY_FILE are set together or not at all")
+	}
+	if err := c.validateGateways(); err != nil {
+		return err
 	}
 	if c.ProofLifetime < time.Second || c.ProofLifetime > 10*time.Minute {
 		return badValue("AUTHZ_PROOF_LIFETIME", c.ProofLifetime.String(), fieldTag("ProofLifetime", "desc"))

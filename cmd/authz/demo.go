@@ -24,6 +24,9 @@ const (
 	demoGateway  = "demo-gateway"
 )
 
+// demoBaseURLs are where the gateways of examples/gateway listen.
+func demoBaseURLs() []string { return []string{"http://127.0.0.1:8000", "http://localhost:8000"} }
+
 // demo is what "authz dev" keeps between runs: the sealing key of its database
 // and the secrets of the demo clients, in a file that only its owner can read.
 type demo struct {
@@ -116,14 +119,8 @@ func (d *demo) write(file string) error {
 // register makes what is missing. A demo client whose secret is another one,
 // as in a database that an earlier folder knew, is made anew.
 func (d *demo) register(ctx context.Context, s *postgres.Store) error {
-	event := operatorEvent(authz.AuditResourceCreated)
-	resource := &authz.Resource{
-		URI: demoResource, Scopes: []string{"label:create", "label:read", "CXS"}, CreatedAt: event.At, UpdatedAt: event.At,
-	}
-	if err := resource.Validate(); err != nil {
-		return err
-	}
-	if err := s.CreateResource(ctx, resource, event); err != nil && !errors.Is(err, authz.ErrExists) {
+	resource, err := registerDemoResource(ctx, s)
+	if err != nil {
 		return err
 	}
 	for _, c := range []struct {
@@ -138,6 +135,30 @@ func (d *demo) register(ctx context.Context, s *postgres.Store) error {
 		}
 	}
 	return nil
+}
+
+// registerDemoResource leaves one that is there as it is, but for base URLs where
+// it has none, as one that an earlier version made.
+func registerDemoResource(ctx context.Context, s *postgres.Store) (*authz.Resource, error) {
+	event := operatorEvent(authz.AuditResourceCreated)
+	resource := &authz.Resource{
+		URI: demoResource, Scopes: []string{"label:create", "label:read", "CXS"}, BaseURLs: demoBaseURLs(),
+		CreatedAt: event.At, UpdatedAt: event.At,
+	}
+	if err := resource.Validate(); err != nil {
+		return nil, err
+	}
+	err := s.CreateResource(ctx, resource, event)
+	if !errors.Is(err, authz.ErrExists) {
+		return resource, err
+	}
+	if resource, err = s.Resource(ctx, demoResource); err != nil || len(resource.BaseURLs) > 0 {
+		return resource, err
+	}
+	event = operatorEvent(authz.AuditResourceUpdated)
+	resource.BaseURLs, resource.UpdatedAt = demoBaseURLs(), event.At
+	event.Detail = resourceDetail(resource)
+	return resource, s.UpdateResource(ctx, resource, event)
 }
 
 func registerDemoClient(ctx context.Context, s *postgres.Store, c *authz.Client, secret string) error {

@@ -39,7 +39,7 @@ trying things on one machine: it listens on loopback only, without TLS.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return p.dev(cmd.Context(), f) },
 	}
 	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8080", "address to serve on, loopback only")
-	c.Flags().StringVar(&f.internalListen, "internal-listen", "127.0.0.1:0", "address for /healthz, /readyz and /metrics; port 0 takes a free one")
+	c.Flags().StringVar(&f.internalListen, "internal-listen", "", "address for /healthz, /readyz, /metrics and /gateway/verify (default 127.0.0.1:9090, or a free port where that is taken)")
 	c.Flags().StringVar(&f.data, "data", "", "folder for the state (default: in the user's state folder)")
 	c.Flags().BoolVar(&f.fresh, "fresh", false, "remove the state of earlier runs first")
 	if err := c.MarkFlagDirname("data"); err != nil {
@@ -152,11 +152,22 @@ func (f devFlags) listeners() (public, internal net.Listener, err error) {
 	if public, err = loopbackListener("--listen", f.listen); err != nil {
 		return nil, nil, err
 	}
-	if internal, err = loopbackListener("--internal-listen", f.internalListen); err != nil {
+	if internal, err = f.internalListener(); err != nil {
 		public.Close()
 		return nil, nil, err
 	}
 	return public, internal, nil
+}
+
+// internalListener takes the port that the examples of gateways name, if it can.
+func (f devFlags) internalListener() (net.Listener, error) {
+	if f.internalListen != "" {
+		return loopbackListener("--internal-listen", f.internalListen)
+	}
+	if l, err := net.Listen("tcp", "127.0.0.1:9090"); err == nil {
+		return l, nil
+	}
+	return loopbackListener("--internal-listen", "127.0.0.1:0")
 }
 
 func loopbackListener(flag, address string) (net.Listener, error) {

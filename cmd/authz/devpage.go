@@ -16,8 +16,9 @@ func devPage(v devView, database, dir string) string {
 	return fmt.Sprintf(`authz dev is ready. Ctrl-C stops everything.
 
   issuer    %s
-  internal  %s  (/healthz /readyz /metrics)
+  internal  %s  (/healthz /readyz /metrics /gateway/verify)
   resource  %s  scopes CXS label:create label:read
+            behind a gateway at %s (see examples/gateway)
   client    %s   secret %s
   gateway   %s  secret %s
   state     %s  (kept between runs; --fresh starts over)
@@ -38,7 +39,7 @@ curl -s -u %s:%s -d token="$TOKEN" %s; echo
 curl -s -u %s:%s -d token="$TOKEN" %s -w 'revoked: %%{http_code}\n'
 
 `,
-		v.Issuer, v.InternalURL, demoResource,
+		v.Issuer, v.InternalURL, demoResource, demoBaseURLs()[0],
 		v.ClientID, v.ClientSecret, v.GatewayClientID, v.GatewayClientSecret, dir, database,
 		thisCommand(), v.Issuer, v.ClientID, v.ClientSecret,
 		v.GatewayClientID, v.GatewayClientSecret, v.IntrospectionEndpoint,

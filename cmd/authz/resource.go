@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -18,22 +20,37 @@ import (
 
 // resourceView is a resource as the commands print it.
 type resourceView struct {
-	URI         string    `json:"resource"`
-	Scopes      []string  `json:"scopes"`
-	TokenTTL    int       `json:"token_ttl"` // seconds
-	AllowBearer bool      `json:"allow_bearer"`
-	CreatedAt   time.Time `json:"created_at"`
-	UpdatedAt   time.Time `json:"updated_at"`
+	URI         string        `json:"resource"`
+	Scopes      []string      `json:"scopes"`
+	TokenTTL    int           `json:"token_ttl"` // seconds
+	AllowBearer bool          `json:"allow_bearer"`
+	Nonce       bool          `json:"require_nonce"`
+	BaseURLs    []string      `json:"base_urls"`
+	Routes      []authz.Route `json:"routes"`
+	CreatedAt   time.Time     `json:"created_at"`
+	UpdatedAt   time.Time     `json:"updated_at"`
 }
 
 func viewResource(r *authz.Resource) resourceView {
-	return resourceView{r.URI, r.Scopes, int(r.TokenTTL / time.Second), r.AllowBearer, r.CreatedAt, r.UpdatedAt}
+	return resourceView{
+		r.URI, r.Scopes, int(r.TokenTTL / time.Second), r.AllowBearer, r.RequireNonce,
+		append([]string{}, r.BaseURLs...), append([]authz.Route{}, r.Routes...), r.CreatedAt, r.UpdatedAt,
+	}
 }
 
 func (v resourceView) text(w io.Writer) {
 	fmt.Fprintf(w, "resource      %s\nscopes        %s\ntoken ttl     %s\nallow bearer  %t\ncreated       %s\nupdated       %s\n",
 		v.URI, strings.Join(v.Scopes, " "), time.Duration(v.TokenTTL)*time.Second, v.AllowBearer,
 		v.CreatedAt.Format(time.RFC3339), v.UpdatedAt.Format(time.RFC3339))
+	if v.Nonce {
+		fmt.Fprintf(w, "nonce         required\n")
+	}
+	for _, base := range v.BaseURLs {
+		fmt.Fprintf(w, "base url      %s\n", base)
+	}
+	for _, route := range v.Routes {
+		fmt.Fprintf(w, "route         %s\n", route)
+	}
 }
 
 func (p *program) resourceCommand() *cobra.Command {
@@ -46,12 +63,24 @@ type resourceFlags struct {
 	scopes      []string
 	ttl         time.Duration
 	allowBearer bool
+	nonce       bool
+	baseURLs    []string
+	routes      []string
+	routesFile  string
 }
+
+// resourceChanges are the flags that change something.
+var resourceChanges = []string{"scope", "ttl", "allow-bearer", "require-nonce", "base-url", "route", "routes"}
 
 func (f *resourceFlags) register(c *cobra.Command) {
 	c.Flags().StringSliceVar(&f.scopes, "scope", nil, "scopes that the resource defines, comma-separated; repeatable")
 	c.Flags().DurationVar(&f.ttl, "ttl", authz.DefaultTokenTTL, "lifetime of its tokens: 1s to 1h")
 	c.Flags().BoolVar(&f.allowBearer, "allow-bearer", false, "admit tokens that are bound to no key, for clients that are allowed them too")
+	c.Flags().BoolVar(&f.nonce, "require-nonce", false, "calls through a gateway must carry the server's nonce, whatever AUTHZ_DPOP_NONCE says")
+	c.Flags().StringArrayVar(&f.baseURLs, "base-url", nil, "a public URL that callers reach it at, through its gateway; repeatable")
+	c.Flags().StringArrayVar(&f.routes, "route", nil, `"METHOD PATH SCOPE…": what a call through a gateway needs, below the base URL; repeatable`)
+	c.Flags().StringVar(&f.routesFile, "routes", "", "a file with such routes, one a line, or - for standard input")
+	completeFiles(c, "routes")
 }
 
 // check refuses what a Resource would take for "the default".
@@ -62,23 +91,72 @@ func (f *resourceFlags) check() error {
 	return nil
 }
 
+// parseRoutes reads those of both flags. In a file, empty lines and lines that
+// begin with # do not count.
+func (f *resourceFlags) parseRoutes(stdin io.Reader) ([]authz.Route, error) {
+	var routes []authz.Route
+	for _, text := range f.routes {
+		r, err := authz.ParseRoute(text)
+		if err != nil {
+			return nil, fmt.Errorf("--route: %w", err)
+		}
+		routes = append(routes, r)
+	}
+	if f.routesFile == "" {
+		return routes, nil
+	}
+	in := stdin
+	if f.routesFile != "-" {
+		file, err := os.Open(f.routesFile)
+		if err != nil {
+			return nil, fmt.Errorf("--routes: %w", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	lines := bufio.NewScanner(in)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		r, err := authz.ParseRoute(line)
+		if err != nil {
+			return nil, fmt.Errorf("--routes, line %d: %w", n, err)
+		}
+		routes = append(routes, r)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("--routes: %w", err)
+	}
+	return routes, nil
+}
+
 func (p *program) resourceCreate() *cobra.Command {
 	var f resourceFlags
 	c := &cobra.Command{
 		Use: "create URI", Short: "Register a resource", Args: oneArgument,
-		Example: "  authz resource create https://labels.example.com --scope label:create,label:read --ttl 5m",
+		Example: `  authz resource create https://labels.example.com --scope label:create,label:read --ttl 5m
+  authz resource create https://rates.example.com --scope rate:read --base-url https://api.example.com/rates \
+    --route 'GET /quotes/{id} rate:read'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
 				return err
 			}
 			event := operatorEvent(authz.AuditResourceCreated)
+			routes, err := f.parseRoutes(cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
 			r := &authz.Resource{
 				URI: args[0], Scopes: f.scopes, TokenTTL: f.ttl, AllowBearer: f.allowBearer,
+				RequireNonce: f.nonce, BaseURLs: f.baseURLs, Routes: routes,
 				CreatedAt: event.At, UpdatedAt: event.At,
 			}
 			if err := r.Validate(); err != nil {
 				return err
 			}
+			event.Detail = resourceDetail(r)
 			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
 				if err := s.CreateResource(ctx, r, event); err != nil {
 					return about("resource", r.URI, err)
@@ -140,15 +218,21 @@ func (p *program) resourceUpdate() *cobra.Command {
 	var f resourceFlags
 	c := &cobra.Command{
 		Use: "update URI", Short: "Change a resource", Args: oneArgument,
-		Long: `Change what the flags say and leave the rest. --scope replaces the whole list; a
-scope that a client still has cannot be removed. Tokens already issued keep their
-scopes and their lifetime.`,
-		Example: "  authz resource update https://labels.example.com --ttl 15m",
+		Long: `Change what the flags say and leave the rest. --scope, --base-url, and --route with
+--routes replace the whole list; an empty file of routes removes them. A scope that
+a client still has cannot be removed. Tokens already issued keep their scopes and
+their lifetime.`,
+		Example: `  authz resource update https://labels.example.com --ttl 15m
+  authz resource update https://labels.example.com --base-url https://api.example.com/labels`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !slices.ContainsFunc([]string{"scope", "ttl", "allow-bearer"}, cmd.Flags().Changed) {
-				return errors.New("nothing to change: give --scope, --ttl or --allow-bearer")
+			if !slices.ContainsFunc(resourceChanges, cmd.Flags().Changed) {
+				return errors.New("nothing to change: give --" + strings.Join(resourceChanges, ", --"))
 			}
 			if err := f.check(); err != nil {
+				return err
+			}
+			routes, err := f.parseRoutes(cmd.InOrStdin())
+			if err != nil {
 				return err
 			}
 			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
@@ -156,23 +240,15 @@ scopes and their lifetime.`,
 				if err != nil {
 					return about("resource", args[0], err)
 				}
+				f.apply(cmd, r, routes)
 				event := operatorEvent(authz.AuditResourceUpdated)
-				if cmd.Flags().Changed("scope") {
-					r.Scopes = f.scopes
-				}
-				if cmd.Flags().Changed("ttl") {
-					r.TokenTTL = f.ttl
-				}
-				if cmd.Flags().Changed("allow-bearer") {
-					r.AllowBearer = f.allowBearer
-				}
 				r.UpdatedAt = event.At
 				if err := r.Validate(); err != nil {
 					return err
 				}
-				event.Detail = map[string]any{"scopes": r.Scopes, "token_ttl": int(r.TokenTTL / time.Second), "allow_bearer": r.AllowBearer}
+				event.Detail = resourceDetail(r)
 				if err := s.UpdateResource(ctx, r, event); err != nil {
-					return about("a scope of resource", r.URI, err)
+					return about("resource", r.URI, err)
 				}
 				v := viewResource(r)
 				return p.print(v, v.text)
@@ -181,6 +257,41 @@ scopes and their lifetime.`,
 	}
 	f.register(c)
 	return c
+}
+
+// apply changes r by the flags that were given.
+func (f *resourceFlags) apply(cmd *cobra.Command, r *authz.Resource, routes []authz.Route) {
+	given := cmd.Flags().Changed
+	if given("scope") {
+		r.Scopes = f.scopes
+	}
+	if given("ttl") {
+		r.TokenTTL = f.ttl
+	}
+	if given("allow-bearer") {
+		r.AllowBearer = f.allowBearer
+	}
+	if given("require-nonce") {
+		r.RequireNonce = f.nonce
+	}
+	if given("base-url") {
+		r.BaseURLs = f.baseURLs
+	}
+	if given("route") || given("routes") {
+		r.Routes = routes
+	}
+}
+
+// resourceDetail is what an audit event tells of a resource.
+func resourceDetail(r *authz.Resource) map[string]any {
+	routes := []string{}
+	for _, route := range r.Routes {
+		routes = append(routes, route.String())
+	}
+	return map[string]any{
+		"scopes": r.Scopes, "token_ttl": int(r.TokenTTL / time.Second), "allow_bearer": r.AllowBearer,
+		"require_nonce": r.RequireNonce, "base_urls": r.BaseURLs, "routes": routes,
+	}
 }
 
 func (p *program) resourceDelete() *cobra.Command {

@@ -77,6 +77,11 @@ func (p *program) serve(ctx context.Context) error {
 	}
 	defer public.Close()
 	defer internal.Close()
+	gateways, err := c.gatewayListeners(log)
+	if err != nil {
+		return err
+	}
+	defer closeAll(gateways)
 	i := &instance{
 		config: authz.Config{
 			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases,
@@ -84,7 +89,7 @@ func (p *program) serve(ctx context.Context) error {
 			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
 			NonceSecrets: nonceSecrets, RequireNonce: c.DpopNonce == "required",
 		},
-		databaseURL: databaseURL, public: public, internal: internal,
+		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
 	}
 	err = i.run(ctx, func() error {
 		log.Info("ready", "issuer", c.Issuer, "listen", public.Addr().String(), "internal_listen", internal.Addr().String())
@@ -118,6 +123,7 @@ type instance struct {
 	config           authz.Config // Store, Metrics and Now are filled in
 	databaseURL      string
 	public, internal net.Listener
+	gateways         []gatewayListener
 }
 
 // startTimeout bounds the start, the database's answers included.
@@ -144,37 +150,55 @@ func (i *instance) run(ctx context.Context, ready func() error) error {
 		return err
 	}
 
-	upkeep, endUpkeep := context.WithCancel(ctx)
-	defer endUpkeep()
-	go server.Run(upkeep)
+	// Upkeep records who asked for what, and so it ends after the last request
+	// and before the Store is closed.
+	upkeep, endUpkeep := context.WithCancel(context.WithoutCancel(ctx))
+	upkept := make(chan struct{})
+	go func() { defer close(upkept); server.Run(upkeep) }()
+	defer func() { endUpkeep(); <-upkept }()
 
-	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	public := httpServer(server.Handler(), i.config.Log)
-	internal := httpServer(server.InternalHandler(metrics), i.config.Log)
-	failed := make(chan error, 3)
-	go func() { failed <- public.Serve(i.public) }()
-	go func() { failed <- internal.Serve(i.internal) }()
+	return i.serve(ctx, server, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), ready)
+}
+
+// serve answers on all listeners until ctx ends or one of them fails.
+func (i *instance) serve(ctx context.Context, server *authz.Server, metrics http.Handler, ready func() error) error {
+	failed := make(chan error, len(i.gateways)+3)
+	var servers []*http.Server
+	start := func(l net.Listener, h http.Handler) {
+		s := httpServer(h, i.config.Log)
+		servers = append(servers, s)
+		go func() { failed <- s.Serve(l) }()
+	}
+	start(i.public, server.Handler())
+	for _, g := range i.gateways {
+		start(g.Listener, server.GatewayHandler(g.identify))
+	}
+	start(i.internal, server.InternalHandler(metrics))
 	if err := ready(); err != nil {
 		failed <- err
 	}
+	var err error
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
-		err = nil
 	}
 	server.Drain()
-	return errors.Join(err, shutDown(public, internal))
+	return errors.Join(err, shutDown(servers))
 }
 
 // shutDown lets requests under way end, in bounded time. The internal listener
 // goes last, and says until then that the server is not ready.
-func shutDown(public, internal *http.Server) error {
+func shutDown(servers []*http.Server) error {
 	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	err := errors.Join(public.Shutdown(stopping), internal.Shutdown(stopping))
+	var err error
+	for _, s := range servers {
+		err = errors.Join(err, s.Shutdown(stopping))
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		public.Close()
-		internal.Close()
+		for _, s := range servers {
+			s.Close()
+		}
 		return fmt.Errorf("requests were still under way after %s and were cut off", stopTimeout)
 	}
 	return err

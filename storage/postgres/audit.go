@@ -22,6 +22,42 @@ func recordEvent(ctx context.Context, tx pgx.Tx, e authz.AuditEvent) error {
 	return nil
 }
 
+// One statement, whatever the number of events: all of them are written or none.
+const recordEventsSQL = `
+insert into authz.audit_events (` + eventColumns + `)
+select * from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[],
+  $7::uuid[], $8::text[], $9::text[], $10::text[], $11::jsonb[])`
+
+// RecordEvents is authz.Store's.
+func (s *Store) RecordEvents(ctx context.Context, events []authz.AuditEvent) error {
+	if len(events) == 0 {
+		return nil
+	}
+	if _, err := s.pool.Exec(ctx, recordEventsSQL, eventArrays(events)...); err != nil {
+		return fmt.Errorf("recording audit events: %w", err)
+	}
+	return nil
+}
+
+// eventArrays are eventValues by column: the parameters of recordEventsSQL.
+func eventArrays(events []authz.AuditEvent) []any {
+	var columns [][]any
+	for _, e := range events {
+		values := eventValues(e)
+		if columns == nil {
+			columns = make([][]any, len(values))
+		}
+		for i, v := range values {
+			columns[i] = append(columns[i], v)
+		}
+	}
+	args := make([]any, len(columns))
+	for i, c := range columns {
+		args[i] = c
+	}
+	return args
+}
+
 // eventValues are the values of eventColumns; what is empty is null.
 func eventValues(e authz.AuditEvent) []any {
 	var jti any
@@ -43,4 +79,11 @@ func orNull(s string) any {
 		return nil
 	}
 	return s
+}
+
+func orEmpty(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }

@@ -14,7 +14,8 @@ import (
 // One row a client, all that is known of it.
 const (
 	clientColumns = `
-  c.id, c.token_endpoint_auth_method, c.token_format, c.allow_bearer, c.require_nonce, c.created_at, c.disabled_at,
+  c.id, c.token_endpoint_auth_method, c.token_format, c.allow_bearer, c.require_nonce,
+  c.tls_client_auth_san_dns, c.tls_client_auth_san_uri, c.created_at, c.disabled_at,
   array(select s.digest from authz.client_secrets s
         where s.client_id = c.id and (s.expires_at is null or s.expires_at > $1)), `
 	gatewayColumn = `
@@ -92,6 +93,7 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 	var (
 		c                      authz.Client
 		id, authMethod, format *string
+		sanDNS, sanURI         *string
 		allowBearer, nonce     *bool
 		createdAt, disabledAt  *time.Time
 		secrets                [][]byte
@@ -102,7 +104,7 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 			Scopes      []string `json:"scopes"`
 		}
 	)
-	if err := row.Scan(&id, &authMethod, &format, &allowBearer, &nonce, &createdAt, &disabledAt, &secrets, &c.Introspects, &grants); err != nil {
+	if err := row.Scan(&id, &authMethod, &format, &allowBearer, &nonce, &sanDNS, &sanURI, &createdAt, &disabledAt, &secrets, &c.Introspects, &grants); err != nil {
 		return nil, err
 	}
 	if id == nil { // not registered
@@ -113,6 +115,7 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 	if disabledAt != nil {
 		c.DisabledAt = *disabledAt
 	}
+	c.TLSName = authz.CertificateName{DNS: orEmpty(sanDNS), URI: orEmpty(sanURI)}
 	for _, digest := range secrets {
 		c.Secrets = append(c.Secrets, authz.Digest(digest))
 	}
@@ -127,8 +130,9 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 
 const (
 	createClientSQL = `
-insert into authz.clients (id, token_endpoint_auth_method, token_format, allow_bearer, created_at, require_nonce)
-values ($1, $2, $3, $4, $5, $6)`
+insert into authz.clients (id, token_endpoint_auth_method, token_format, allow_bearer, created_at, require_nonce,
+  tls_client_auth_san_dns, tls_client_auth_san_uri)
+values ($1, $2, $3, $4, $5, $6, $7, $8)`
 	addSecretSQL  = `insert into authz.client_secrets (client_id, digest, created_at) values ($1, $2, $3)`
 	addGrantSQL   = `insert into authz.grants (client_id, resource, scope) select $1, $2, unnest($3::text[])`
 	addGatewaySQL = `insert into authz.gateway_resources (client_id, resource) select $1, unnest($2::text[])`
@@ -138,7 +142,8 @@ values ($1, $2, $3, $4, $5, $6)`
 func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.AuditEvent) error {
 	event.ClientID = c.ID
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, createClientSQL, c.ID, string(c.AuthMethod), string(c.TokenFormat), c.AllowBearer, event.At, c.RequireNonce); err != nil {
+		if _, err := tx.Exec(ctx, createClientSQL, c.ID, string(c.AuthMethod), string(c.TokenFormat), c.AllowBearer, event.At, c.RequireNonce,
+			orNull(c.TLSName.DNS), orNull(c.TLSName.URI)); err != nil {
 			return err
 		}
 		for _, digest := range c.Secrets {
@@ -161,6 +166,8 @@ func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.A
 		return nil
 	case violates(err, "clients_pkey"):
 		return authz.ErrExists
+	case violates(err, "clients_tls_client_auth_san_dns_key"), violates(err, "clients_tls_client_auth_san_uri_key"):
+		return authz.ErrNameTaken
 	case errors.Is(err, authz.ErrNotDefined):
 		return err
 	case violates(err, "gateway_resources_resource_fkey"):

@@ -12,6 +12,10 @@ const (
 	RevokeTokenSQL      = revokeTokenSQL
 	TokensSQL           = tokensSQL
 	RecordBoundTokenSQL = recordBoundTokenSQL
+	SpendProofSQL       = spendProofSQL
+	AdmitCallSQL        = admitCallsSQL
+	SessionSQL          = sessionSQL
+	ProofPartition      = proofPartition
 )
 
 var (
@@ -27,4 +31,9 @@ func ActiveTokenArgs(d authz.Digest, gateway string, now time.Time) []any {
 func TokensArgs(clientID string, now time.Time, limit int) []any {
 	from, to := liveRange(now)
 	return []any{clientID, from, to, now, limit}
+}
+
+// AdmitCallArgs are the parameters for one call alone.
+func AdmitCallArgs(call authz.Call, now time.Time) []any {
+	return admitCallsArgs([]admitting{{call, now}})
 }

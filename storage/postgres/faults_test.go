@@ -34,7 +34,7 @@ type rows map[string]int
 
 func tables() []string {
 	return []string{"resources", "resource_scopes", "clients", "client_secrets", "grants", "gateway_resources",
-		"signing_keys", "tokens", "spent_proofs", "audit_events"}
+		"resource_base_urls", "routes", "gateway_revision", "signing_keys", "tokens", "spent_proofs", "audit_events"}
 }
 
 func TestWriteThatFailsWasDoneWholeOrNotAtAll(t *testing.T) {
@@ -80,7 +80,8 @@ func tryFaults(t *testing.T, f faulty, w *wire, admin *pgx.Conn) {
 			if err == nil {
 				t.Fatalf("%s: it succeeded", where)
 			}
-			for _, verdict := range []error{authz.ErrExists, authz.ErrNotFound, authz.ErrProofSpent, authz.ErrClientGone, authz.ErrInUse, authz.ErrNotDefined} {
+			for _, verdict := range []error{authz.ErrExists, authz.ErrNotFound, authz.ErrProofSpent, authz.ErrClientGone, authz.ErrInUse, authz.ErrNotDefined,
+				authz.ErrChanged, authz.ErrURLTaken, authz.ErrNameTaken} {
 				if errors.Is(err, verdict) {
 					t.Errorf("%s: it reports %v, which nobody knows", where, err)
 				}
@@ -137,12 +138,12 @@ func checkRows(t *testing.T, when string, want rows, before, after map[string][]
 
 func faultyNames() []string {
 	return []string{"RecordToken bound", "RecordToken bearer", "RevokeToken", "RevokeTokenByJTI", "AddFirstSigningKey",
-		"CreateClient", "SetClientDisabled", "SetClientDisabled off", "DeleteClient",
+		"AdmitCall", "CreateClient", "SetClientDisabled", "SetClientDisabled off", "DeleteClient",
 		"CreateResource", "UpdateResource", "DeleteResource"}
 }
 
 func serverWrites(name string) bool {
-	return strings.Contains(name, "Token") || name == "AddFirstSigningKey"
+	return strings.Contains(name, "Token") || name == "AddFirstSigningKey" || name == "AdmitCall"
 }
 
 func newFaulty(t *testing.T, name string, s *postgres.Store, admin *pgx.Conn) faulty {
@@ -184,6 +185,20 @@ func tokenWrites(t *testing.T, s *postgres.Store, admin *pgx.Conn) map[string]fa
 			},
 			adds:      rows{"tokens": 1, "audit_events": 1},
 			addsAgain: rows{"tokens": 1, "audit_events": 1},
+		},
+		"AdmitCall": {
+			begin: func(int) func() error {
+				call := goodCall(t, s, recorded())
+				return func() error {
+					v, err := s.AdmitCall(ctx, call, clock())
+					if err == nil && !v.Spent {
+						return authz.ErrProofSpent
+					}
+					return err
+				}
+			},
+			adds:  rows{"spent_proofs": 1},
+			again: authz.ErrProofSpent,
 		},
 		"RevokeToken": {
 			begin: func(int) func() error {
@@ -261,35 +276,43 @@ func clientWrites(t *testing.T, s *postgres.Store) map[string]faulty {
 
 func resourceWrites(t *testing.T, s *postgres.Store) map[string]faulty {
 	ctx := t.Context()
-	created := func(n int) *authz.Resource {
+	numbered := func(n int) *authz.Resource {
 		r := newResource(fmt.Sprintf("urn:resource:%d", n))
+		r.BaseURLs = []string{fmt.Sprintf("https://api-%d.example.com", n)}
+		r.Routes = []authz.Route{{Path: "/", Scopes: []string{"read"}}, {Method: "POST", Path: "/"}}
+		return r
+	}
+	created := func(n int) *authz.Resource {
+		r := numbered(n)
 		must(t, s.CreateResource(ctx, r, event(authz.AuditResourceCreated, clock())))
 		return r
 	}
 	return map[string]faulty{
 		"CreateResource": {
 			begin: func(n int) func() error {
-				r, e := newResource(fmt.Sprintf("urn:resource:%d", n)), event(authz.AuditResourceCreated, clock())
+				r, e := numbered(n), event(authz.AuditResourceCreated, clock())
 				return func() error { return s.CreateResource(ctx, r, e) }
 			},
-			adds:  rows{"resources": 1, "resource_scopes": 2, "audit_events": 1},
+			adds:  rows{"resources": 1, "resource_scopes": 2, "resource_base_urls": 1, "routes": 2, "audit_events": 1},
 			again: authz.ErrExists,
 		},
 		"UpdateResource": {
 			begin: func(n int) func() error {
 				r, e := created(n), event(authz.AuditResourceUpdated, clock())
 				r.Scopes, r.TokenTTL = []string{"all"}, time.Hour
+				r.BaseURLs = append(r.BaseURLs, fmt.Sprintf("https://b-%d.example.com", n))
+				r.Routes = []authz.Route{{Path: "/", Scopes: []string{"all"}}}
 				return func() error { return s.UpdateResource(ctx, r, e) }
 			},
-			adds:      rows{"resource_scopes": -1, "audit_events": 1},
-			addsAgain: rows{"audit_events": 1},
+			adds:  rows{"resource_scopes": -1, "resource_base_urls": 1, "routes": -1, "audit_events": 1},
+			again: authz.ErrChanged,
 		},
 		"DeleteResource": {
 			begin: func(n int) func() error {
 				r, e := created(n), event(authz.AuditResourceDeleted, clock())
 				return func() error { return s.DeleteResource(ctx, r.URI, e) }
 			},
-			adds:  rows{"resources": -1, "resource_scopes": -2, "audit_events": 1},
+			adds:  rows{"resources": -1, "resource_scopes": -2, "resource_base_urls": -1, "routes": -2, "audit_events": 1},
 			again: authz.ErrNotFound,
 		},
 	}

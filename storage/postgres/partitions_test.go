@@ -332,6 +332,10 @@ func TestLookUpsTouchThePartitionsOfTheirTimeOnly(t *testing.T) {
 		{"Tokens", postgres.TokensSQL, postgres.TokensArgs(shop, now, 10), span("tokens", -1, 0)},
 		{"RecordToken", postgres.RecordBoundTokenSQL, postgres.RecordArgs(issue(now)), span("spent_proofs", 0, 0)},
 		{"RecordToken at the turn of an hour", postgres.RecordBoundTokenSQL, postgres.RecordArgs(issue(hour)), span("spent_proofs", -1, 0)},
+		// Within an hour the unique index of its partition is enough.
+		{"AdmitCall", postgres.AdmitCallSQL, postgres.AdmitCallArgs(goodCallAt(t, store, i.Token, now), now), span("tokens", -1, 0)},
+		{"AdmitCall at the turn of an hour", postgres.AdmitCallSQL, postgres.AdmitCallArgs(goodCallAt(t, store, i.Token, hour), now),
+			append(span("spent_proofs", -1, 0), span("tokens", -1, 0)...)},
 	} {
 		plan := explain(t, admin, look.sql, look.args)
 		touched := scanned.FindAllStringSubmatch(plan, -1)
@@ -355,9 +359,9 @@ var scanned = regexp.MustCompile(`(?m)(?:Scan|Scan using \S+|Scan Backward using
 // parameters, takes back what it wrote, and returns the plan as it was run.
 func explain(t *testing.T, admin *pgx.Conn, sql string, args []any) string {
 	t.Helper()
+	exec(t, admin, postgres.SessionSQL)
 	exec(t, admin, `begin`)
 	defer exec(t, admin, `rollback`)
-	exec(t, admin, `set local plan_cache_mode = force_generic_plan`)
 	exec(t, admin, `prepare look as `+sql)
 	defer exec(t, admin, `deallocate look`)
 	// EXECUTE takes no parameters of the protocol's, so they become literals.
@@ -372,4 +376,16 @@ func explain(t *testing.T, admin *pgx.Conn, sql string, args []any) string {
 	}
 	return strings.Join(list[string](t, admin,
 		`explain (analyze, costs off, timing off) execute look(`+strings.Join(places, ", ")+`)`, literals...), "\n")
+}
+
+// The program knows how much time a partition of spent proofs is for, and the
+// database decides it.
+func TestProofPartitionIsAsWideAsTheDatabasesOwn(t *testing.T) {
+	t.Parallel()
+	admin := connect(t, pgtest.New(t).OwnerURL)
+	var width time.Duration
+	err := admin.QueryRow(t.Context(), `select width from authz.partition_families() where family = 'spent_proofs'`).Scan(&width)
+	if err != nil || width != postgres.ProofPartition {
+		t.Errorf("%s, want %s: %v", width, postgres.ProofPartition, err)
+	}
 }

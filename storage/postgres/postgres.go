@@ -26,7 +26,8 @@ var ErrSchema = errors.New("the database's schema is not the one that this build
 
 // Store is an authz.Store. It is safe for concurrent use.
 type Store struct {
-	pool *pgxpool.Pool
+	pool  *pgxpool.Pool
+	calls *group[admitting, authz.Verdict]
 }
 
 var _ authz.Store = (*Store)(nil)
@@ -39,11 +40,22 @@ const connectTimeout = 5 * time.Second
 //
 // Postgres would plan a statement over many partitions anew each time, which
 // takes ten times as long as the look-up itself; a plan that is kept leaves out
-// the partitions that do not matter when it runs. Statements rely on seeing what
-// was committed before they began. And what is answered for must survive a
-// crash: a database may wait for more than its own disk, but not for less.
+// the partitions that do not matter when it runs. Such a plan is made while a
+// partition holds little, when reading all of it looks cheap, and is still kept
+// when it holds much: so each look-up is by the one index that is meant for it.
+// What has no index is read whole all the same, which then looks dear enough for
+// compiling, and is not. For the same reason what one token needs to know of its
+// one client looks worth remembering, and is not.
+//
+// Statements rely on seeing what was committed before they began. And what is
+// answered for must survive a crash: a database may wait for more than its own
+// disk, but not for less.
 const sessionSQL = `
 set plan_cache_mode = force_generic_plan;
+set enable_seqscan = off;
+set enable_bitmapscan = off;
+set enable_memoize = off;
+set jit = off;
 set default_transaction_isolation = 'read committed';
 select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'`
 
@@ -123,7 +135,9 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the database: %w", err)
 	}
-	return &Store{pool: pool}, nil
+	s := &Store{pool: pool}
+	s.calls = newGroup(s.admitCalls, proofOf)
+	return s, nil
 }
 
 func checkSchema(ctx context.Context, config *pgx.ConnConfig) error {
@@ -145,7 +159,10 @@ func checkSchema(ctx context.Context, config *pgx.ConnConfig) error {
 }
 
 // Close waits for what is under way and closes all connections.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() {
+	s.calls.close()
+	s.pool.Close()
+}
 
 const readySQL = `
 select version, authz.has_partitions($1), current_setting('transaction_read_only')::boolean from authz.schema_version`

@@ -28,7 +28,7 @@ func TestStoreKeepsItsContract(t *testing.T) {
 		// Enough connections for what comes at once to be at once.
 		many := postgres.Configure(func(c *pgxpool.Config) { c.MaxConns = 16 })
 		return storetest.Stores{
-			Operator: open(t, db.OwnerURL),
+			Operator: open(t, db.OwnerURL, many),
 			Servers: [2]authz.Store{
 				open(t, db.ServerURL, postgres.AsServer(), many),
 				open(t, db.ServerURL, postgres.AsServer(), many),

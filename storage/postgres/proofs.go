@@ -26,3 +26,12 @@ func (s *Store) Spend(ctx context.Context, key [32]byte, issuedAt, until time.Ti
 	}
 	return spent.RowsAffected() == 1, nil
 }
+
+// proofPartition is how much time a partition of spent proofs is for.
+const proofPartition = time.Hour
+
+// crossesPartitions tells whether what lies between two moments may lie in
+// several partitions. In one, the unique index alone keeps names apart.
+func crossesPartitions(since, until time.Time) bool {
+	return !since.Truncate(proofPartition).Equal(until.Truncate(proofPartition))
+}

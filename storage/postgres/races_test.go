@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/internal/pgdev/pgtest"
 	"github.com/cargokey/authz/jwks"
@@ -59,7 +61,15 @@ func TestTokenIsInactiveByEachOfItsReasons(t *testing.T) {
 		must(t, store.RecordToken(t.Context(), i))
 		_, err := store.ActiveToken(t.Context(), i.Token.Digest, edge, now)
 		must(t, err)
+		call := goodCall(t, store, i.Token)
+		if v, err := store.AdmitCall(t.Context(), call, now); err != nil || !v.Spent {
+			t.Fatalf("%s: admitted before: %t, %v", name, v.Spent, err)
+		}
 		exec(t, admin, statement)
+		call = goodCall(t, store, i.Token)
+		if v, err := store.AdmitCall(t.Context(), call, now); err != nil || v.Revision != call.Revision || v.Token != nil || v.Spent {
+			t.Errorf("%s: a call: %+v, %v", name, v, err)
+		}
 		if _, err := store.ActiveToken(t.Context(), i.Token.Digest, edge, now); err != authz.ErrNotFound {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -80,19 +90,55 @@ func TestTokenRecordedWhileItsClientIsDisabledStaysInactive(t *testing.T) {
 	exec(t, admin, `insert into authz.spent_proofs (digest, iat) values ($1, $2)`, i.Proof.Digest[:], i.Proof.IssuedAt)
 	recorded := make(chan error, 1)
 	go func() { recorded <- store.RecordToken(t.Context(), i) }()
-	watch := connect(t, db.OwnerURL)
-	for list[int](t, watch, `select count(*)::int from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)[0] == 0 {
-		select {
-		case err := <-recorded:
-			t.Fatalf("it did not wait: %v", err)
-		case <-time.After(time.Millisecond):
-		}
-	}
+	waitsForALock(t, connect(t, db.OwnerURL), recorded)
 	must(t, owner.SetClientDisabled(t.Context(), shop, true, event(authz.AuditClientDisabled, now)))
 	must(t, owner.SetClientDisabled(t.Context(), shop, false, event(authz.AuditClientEnabled, now)))
 	exec(t, admin, `rollback`)
 	must(t, <-recorded) // it began before
 	if _, err := store.ActiveToken(t.Context(), i.Token.Digest, edge, now); err != authz.ErrNotFound {
 		t.Errorf("the token: %v, want it inactive", err)
+	}
+}
+
+// waitsForALock returns when a statement waits for another one's end.
+func waitsForALock(t *testing.T, watch *pgx.Conn, done <-chan error) {
+	t.Helper()
+	for list[int](t, watch, `select count(*)::int from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)[0] == 0 {
+		select {
+		case err := <-done:
+			t.Fatalf("it did not wait: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// Of a proof that is being spent elsewhere nothing is known until that has ended.
+func TestCallWaitsForTheSpendingOfItsProofElsewhere(t *testing.T) {
+	t.Parallel()
+	for end, want := range map[string]bool{"commit": false, "rollback": true} {
+		db := pgtest.New(t)
+		admin := connect(t, db.OwnerURL)
+		owner := open(t, db.OwnerURL)
+		now := clock()
+		populate(t, owner, now)
+		store := open(t, db.ServerURL, postgres.AsServer())
+		i := issue(now)
+		must(t, store.RecordToken(t.Context(), i))
+		call := goodCall(t, owner, i.Token)
+		exec(t, admin, `begin`)
+		exec(t, admin, `insert into authz.spent_proofs (digest, iat) values ($1, $2)`, call.Proof.Digest[:], call.Proof.IssuedAt)
+		var verdict authz.Verdict
+		admitted := make(chan error, 1)
+		go func() {
+			v, err := store.AdmitCall(t.Context(), call, now)
+			verdict = v
+			admitted <- err
+		}()
+		waitsForALock(t, connect(t, db.OwnerURL), admitted)
+		exec(t, admin, end)
+		must(t, <-admitted)
+		if verdict.Token == nil || verdict.Spent != want {
+			t.Errorf("after a %s there: %+v", end, verdict)
+		}
 	}
 }

@@ -62,7 +62,23 @@ func forbidden(partition string) []string {
 		`insert into authz.resource_scopes default values`,
 		`update authz.resource_scopes set scope = ''`,
 		`delete from authz.resource_scopes`,
+		`insert into authz.resource_base_urls default values`,
+		`update authz.resource_base_urls set resource = ''`,
+		`delete from authz.resource_base_urls`,
+		`insert into authz.routes default values`,
+		`update authz.routes set scopes = '{}'`,
+		`delete from authz.routes`,
+		`update authz.resources set revision = default`,
+		`update authz.resources set require_nonce = false`,
+		`update authz.clients set tls_client_auth_san_dns = ''`,
+		`select nextval('authz.resource_revisions')`,
+		`select setval('authz.resource_revisions', 1)`,
 		`select from authz.clients for update`,
+		`update authz.gateway_revision set revision = 1`,
+		`insert into authz.gateway_revision (only_row, revision) values (false, 1)`,
+		`delete from authz.gateway_revision`,
+		`select from authz.gateway_revision for update`,
+		`select authz.next_gateway_revision()`,
 		`update authz.schema_version set version = 99`,
 		`delete from authz.schema_version`,
 		// Tokens and proofs.
@@ -126,8 +142,8 @@ func TestServersRoleMayDoNothingButItsWork(t *testing.T) {
 	}
 	// What it may do with the tables, all of it.
 	want := []string{
-		"client_secrets SELECT", "clients SELECT", "gateway_resources SELECT", "grants SELECT",
-		"resource_scopes SELECT", "resources SELECT", "schema_version SELECT", "signing_keys SELECT",
+		"client_secrets SELECT", "clients SELECT", "gateway_resources SELECT", "gateway_revision SELECT", "grants SELECT",
+		"resource_base_urls SELECT", "resource_scopes SELECT", "resources SELECT", "routes SELECT", "schema_version SELECT", "signing_keys SELECT",
 		"spent_proofs INSERT", "spent_proofs SELECT", "tokens INSERT", "tokens SELECT", "tokens.revoked_at UPDATE",
 	}
 	same(t, want, list[string](t, admin, `

@@ -16,13 +16,19 @@ func TestWhatARequestNeedsIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	now := clock()
-	populate(t, open(t, db.OwnerURL), now)
+	calls := open(t, db.OwnerURL)
+	populate(t, calls, now)
 	store, w := openWired(t, db.ServerURL, postgres.AsServer())
 	ctx := t.Context()
 	token, revoked := issue(now), issue(now)
 	must(t, store.RecordToken(ctx, token))
 	must(t, store.RecordToken(ctx, revoked))
+	admit := func() error {
+		_, err := store.AdmitCall(ctx, goodCall(t, calls, token.Token), now)
+		return err
+	}
 	for name, do := range map[string]func() error{
+		"AdmitCall":   admit,
 		"RecordToken": func() error { return store.RecordToken(ctx, issue(now)) },
 		"RecordToken of a bearer token": func() error {
 			i := issue(now)
@@ -48,7 +54,8 @@ func TestStatementsAreNotPlannedAnewForEachRequest(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	now := clock()
-	populate(t, open(t, db.OwnerURL), now)
+	calls := open(t, db.OwnerURL)
+	populate(t, calls, now)
 	var conn *pgx.Conn
 	store := open(t, db.ServerURL, postgres.AsServer(), postgres.Configure(func(c *pgxpool.Config) {
 		c.MaxConns = 1
@@ -63,11 +70,13 @@ func TestStatementsAreNotPlannedAnewForEachRequest(t *testing.T) {
 		must(t, store.RecordToken(t.Context(), i))
 		_, err := store.ActiveToken(t.Context(), i.Token.Digest, edge, now)
 		must(t, err)
+		_, err = store.AdmitCall(t.Context(), goodCall(t, calls, i.Token), now)
+		must(t, err)
 		_, err = store.Client(t.Context(), shop, now)
 		must(t, err)
 	}
 	plans := list[string](t, conn, `
 		select generic_plans || ' kept, ' || custom_plans || ' made anew'
 		from pg_prepared_statements where generic_plans + custom_plans >= 10`)
-	same(t, []string{"10 kept, 0 made anew", "10 kept, 0 made anew", "10 kept, 0 made anew"}, plans)
+	same(t, []string{"10 kept, 0 made anew", "10 kept, 0 made anew", "10 kept, 0 made anew", "10 kept, 0 made anew"}, plans)
 }

@@ -190,7 +190,7 @@ func resourceAnew(t *testing.T, w *world) {
 func updatedResource(t *testing.T, w *world) {
 	w.populate(t)
 	token := w.record(t)
-	r := w.resource(labels)
+	r := w.registered(t, labels)
 	r.TokenTTL, r.Scopes = time.Minute, append(r.Scopes, "zones")
 	must(t, w.Operator.UpdateResource(t.Context(), r, w.event(authz.AuditResourceUpdated)))
 	if !w.isActive(t, token) {

@@ -65,14 +65,17 @@ func repeatedProof(t *testing.T, w *world) {
 	w.refuses(t, authz.ErrProofSpent, func() error { return w.Servers[0].RecordToken(t.Context(), first) })
 }
 
-func withinTheWindow(t *testing.T, w *world) {
-	w.populate(t)
-	hour := w.now.Truncate(time.Hour)
+// moments are the iats of two proofs of one name.
+type moments struct {
+	name      string
+	iat, next time.Time
+}
+
+// withinWindow are moments that make the second proof the first one again.
+func withinWindow(now time.Time) []moments {
+	hour := now.Truncate(time.Hour)
 	middle := hour.Add(-30 * time.Minute)
-	for _, pair := range []struct {
-		name      string
-		iat, next time.Time
-	}{
+	return []moments{
 		{"the same iat", middle, middle},
 		{"a second later", middle, middle.Add(time.Second)},
 		{"a second earlier", middle, middle.Add(-time.Second)},
@@ -82,7 +85,23 @@ func withinTheWindow(t *testing.T, w *world) {
 		{"in the hour before", hour, hour.Add(-time.Second)},
 		{"a window later, in the next hour", hour.Add(-time.Second), hour.Add(window - time.Second)},
 		{"a window earlier, in the hour before", hour.Add(time.Second), hour.Add(time.Second - window)},
-	} {
+	}
+}
+
+// outsideWindow are moments that make it another one. Within one hour a Store
+// may refuse a name for longer than the window.
+func outsideWindow(now time.Time) []moments {
+	hour := now.Truncate(time.Hour)
+	return []moments{
+		{"later", hour.Add(-time.Second), hour.Add(window - time.Second + time.Microsecond)},
+		{"earlier", hour.Add(time.Second), hour.Add(time.Second - window - time.Microsecond)},
+		{"hours later", hour.Add(-time.Minute), hour.Add(2 * time.Hour)},
+	}
+}
+
+func withinTheWindow(t *testing.T, w *world) {
+	w.populate(t)
+	for _, pair := range withinWindow(w.now) {
 		first, second := w.issue(), w.issue()
 		first.Proof.IssuedAt = pair.iat
 		second.Proof.Digest, second.Proof.IssuedAt = first.Proof.Digest, pair.next
@@ -92,18 +111,12 @@ func withinTheWindow(t *testing.T, w *world) {
 	}
 }
 
-// Within one hour a Store may refuse a name for longer than the window.
 func outsideTheWindow(t *testing.T, w *world) {
 	w.populate(t)
-	hour := w.now.Truncate(time.Hour)
-	for _, pair := range [][2]time.Time{
-		{hour.Add(-time.Second), hour.Add(window - time.Second + time.Microsecond)},
-		{hour.Add(time.Second), hour.Add(time.Second - window - time.Microsecond)},
-		{hour.Add(-time.Minute), hour.Add(2 * time.Hour)},
-	} {
+	for _, pair := range outsideWindow(w.now) {
 		first, second := w.issue(), w.issue()
-		first.Proof.IssuedAt = pair[0]
-		second.Proof.Digest, second.Proof.IssuedAt = first.Proof.Digest, pair[1]
+		first.Proof.IssuedAt = pair.iat
+		second.Proof.Digest, second.Proof.IssuedAt = first.Proof.Digest, pair.next
 		must(t, w.Servers[0].RecordToken(t.Context(), first))
 		must(t, w.Servers[1].RecordToken(t.Context(), second))
 	}

@@ -35,14 +35,18 @@ type property struct {
 // Run checks all properties, each on fresh data, in parallel.
 func Run(t *testing.T, open func(t *testing.T) Stores) {
 	families := map[string][]property{
-		"RecordToken": recording(),
-		"ActiveToken": active(),
-		"RevokeToken": revoking(),
-		"Tokens":      listing(),
-		"Clients":     clients(),
-		"Resources":   resources(),
-		"SigningKeys": signingKeys(),
-		"Upkeep":      upkeep(),
+		"RecordToken":   recording(),
+		"ActiveToken":   active(),
+		"AdmitCall":     admitting(),
+		"GatewayTable":  gateways(),
+		"Registrations": together(),
+		"RevokeToken":   revoking(),
+		"Tokens":        listing(),
+		"Clients":       clients(),
+		"Resources":     resources(),
+		"SigningKeys":   signingKeys(),
+		"Upkeep":        upkeep(),
+		"Events":        recordedEvents(),
 	}
 	for name, properties := range families {
 		t.Run(name, func(t *testing.T) {

@@ -117,6 +117,7 @@ func randomDigest() (d authz.Digest) {
 type contents struct {
 	Clients     []*authz.Client
 	Resources   []*authz.Resource
+	Gateways    *authz.GatewayTable
 	Tokens      []*authz.Token
 	Keys        []jwks.SealedKey
 	Events      []authz.AuditEvent
@@ -131,6 +132,7 @@ func (w *world) contents(t *testing.T) (c contents) {
 	must(t, err)
 	c.Resources, err = w.Operator.Resources(ctx)
 	must(t, err)
+	c.Gateways = w.table(t)
 	for _, id := range []string{shop, other, edge, yard} {
 		tokens, err := w.Operator.Tokens(ctx, id, w.now, 1000)
 		must(t, err)

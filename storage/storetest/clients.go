@@ -23,17 +23,7 @@ func clients() []property {
 		{"SecretIsInForceUntilItExpires", secretExpires},
 		{"DisabledClientIsFoundWithTheMomentOfItsDisabling", disabledIsFound},
 		{"ChangesLeaveExactlyTheirEvent", clientEvents},
-	}
-}
-
-func resources() []property {
-	return []property{
-		{"ResourceIsReadAsItWasCreated", resourceRoundTrip},
-		{"ResourceThatIsNotRegisteredIsNotFound", noResource},
-		{"NameIsTakenOnce", resourceExists},
-		{"UpdateReplacesAllButNameAndCreation", updateReplaces},
-		{"GrantedScopeAndResourceCannotBeRemoved", resourceInUse},
-		{"DeletingAResourceAndGrantingItExcludeEachOther", deleteOrGrant},
+		{"NameInACertificateIsOneClients", certificateNames},
 	}
 }
 
@@ -57,7 +47,7 @@ func clientRoundTrip(t *testing.T, w *world) {
 		same(t, c, got)
 	}
 	// The terms are the resource's of today.
-	r := w.resource(rates)
+	r := w.registered(t, rates)
 	r.TokenTTL, r.AllowBearer = time.Minute, false
 	must(t, w.Operator.UpdateResource(t.Context(), r, w.event(authz.AuditResourceUpdated)))
 	c.Grants[1].TokenTTL, c.Grants[1].AllowBearer = time.Minute, false
@@ -241,116 +231,33 @@ func clientEvents(t *testing.T, w *world) {
 	}
 }
 
-func resourceRoundTrip(t *testing.T, w *world) {
-	all, err := w.Operator.Resources(t.Context())
-	must(t, err)
-	same(t, []*authz.Resource{}, all)
-	w.populate(t)
-	r := &authz.Resource{
-		URI: "urn:example:pickups", Scopes: []string{"A", "Z", "a", "z"}, TokenTTL: time.Hour,
-		CreatedAt: w.now, UpdatedAt: w.now,
-	}
-	given := w.event(authz.AuditResourceCreated)
-	written := given
-	written.Resource = r.URI
-	w.writes(t, func() error { return w.Operator.CreateResource(t.Context(), r, given) }, written)
-	for _, s := range []authz.Store{w.Operator, w.Servers[0]} {
-		got, err := s.Resource(t.Context(), r.URI)
-		must(t, err)
-		same(t, r, got)
-	}
-	all, err = w.Servers[0].Resources(t.Context())
-	must(t, err)
-	slices.SortFunc(all, func(a, b *authz.Resource) int { return strings.Compare(a.URI, b.URI) })
-	same(t, []*authz.Resource{w.resource(labels), w.resource(rates), r}, all)
-}
-
-func noResource(t *testing.T, w *world) {
+func certificateNames(t *testing.T, w *world) {
 	w.populate(t)
 	ctx := t.Context()
-	for _, uri := range []string{"", "https://nowhere.example.com", labels + "/", strings.ToUpper(labels)} {
-		if r, err := w.Servers[0].Resource(ctx, uri); !errors.Is(err, authz.ErrNotFound) {
-			t.Errorf("%q: %v, %v", uri, r, err)
-		}
-		w.refuses(t, authz.ErrNotFound, func() error {
-			return w.Operator.UpdateResource(ctx, w.resource(uri), w.event(authz.AuditResourceUpdated))
-		})
-		w.refuses(t, authz.ErrNotFound, func() error {
-			return w.Operator.DeleteResource(ctx, uri, w.event(authz.AuditResourceDeleted))
-		})
+	type name = authz.CertificateName
+	create := func(c *authz.Client) func() error {
+		return func() error { return w.Operator.CreateClient(ctx, c, w.event(authz.AuditClientCreated)) }
 	}
-}
-
-func resourceExists(t *testing.T, w *world) {
-	w.populate(t)
-	r := w.resource(labels)
-	r.Scopes, r.TokenTTL = []string{"all"}, time.Second
-	w.refuses(t, authz.ErrExists, func() error {
-		return w.Operator.CreateResource(t.Context(), r, w.event(authz.AuditResourceCreated))
-	})
-}
-
-func updateReplaces(t *testing.T, w *world) {
-	w.populate(t)
-	later := w.now.Add(time.Minute)
-	given := w.eventAt(authz.AuditResourceUpdated, later)
-	written := given
-	written.Resource = labels
-	// Void, which nobody was granted, goes; zones comes.
-	update := &authz.Resource{URI: labels, Scopes: []string{"read", "write", "zones"}, TokenTTL: time.Minute, CreatedAt: later}
-	w.writes(t, func() error { return w.Operator.UpdateResource(t.Context(), update, given) }, written)
-	want := *update
-	want.CreatedAt, want.UpdatedAt = w.now, later
-	got, err := w.Servers[0].Resource(t.Context(), labels)
-	must(t, err)
-	same(t, &want, got)
-	untouched, err := w.Servers[0].Resource(t.Context(), rates)
-	must(t, err)
-	same(t, w.resource(rates), untouched)
-}
-
-func resourceInUse(t *testing.T, w *world) {
-	w.populate(t)
-	ctx := t.Context()
-	r := w.resource(labels)
-	r.Scopes, r.TokenTTL = []string{"read", "zones"}, time.Minute
-	w.refuses(t, authz.ErrInUse, func() error {
-		return w.Operator.UpdateResource(ctx, r, w.event(authz.AuditResourceUpdated))
-	})
-	for _, uri := range []string{labels, rates} { // granted; introspected
-		w.refuses(t, authz.ErrInUse, func() error {
-			return w.Operator.DeleteResource(ctx, uri, w.event(authz.AuditResourceDeleted))
-		})
-	}
-	must(t, w.Operator.DeleteClient(ctx, yard, w.event(authz.AuditClientDeleted)))
-	given := w.event(authz.AuditResourceDeleted)
-	written := given
-	written.Resource = rates
-	w.writes(t, func() error { return w.Operator.DeleteResource(ctx, rates, given) }, written)
-	if _, err := w.Operator.Resource(ctx, rates); !errors.Is(err, authz.ErrNotFound) {
-		t.Errorf("deleted: %v", err)
-	}
-}
-
-func deleteOrGrant(t *testing.T, w *world) {
-	w.populate(t)
-	const uri = "https://contested.example.com"
-	for range 8 {
-		must(t, w.Operator.CreateResource(t.Context(), w.resource(uri), w.event(authz.AuditResourceCreated)))
-		c := w.client("newcomer")
-		c.Grants[0].Resource = uri
-		counts := atOnce(t, 2, func(ctx context.Context, i int) error {
-			if i == 0 {
-				return w.Operator.DeleteResource(ctx, uri, w.event(authz.AuditResourceDeleted))
-			}
-			return w.Operator.CreateClient(ctx, c, w.event(authz.AuditClientCreated))
-		}, authz.ErrInUse, authz.ErrNotDefined)
-		if counts[0] != 1 {
-			t.Fatalf("successes, ErrInUse, ErrNotDefined: %v", counts)
+	dns := w.certified("by-dns", name{DNS: "gw.example.com"}, labels)
+	uri := w.certified("by-uri", name{URI: "spiffe://example.com/gw"}, labels, rates)
+	for _, c := range []*authz.Client{dns, uri} {
+		must(t, create(c)())
+		for _, s := range []authz.Store{w.Operator, w.Servers[0], w.Servers[1]} {
+			got, err := s.Client(ctx, c.ID, w.now)
+			must(t, err)
+			same(t, c, got)
 		}
-		if counts[1] == 1 { // the client was there first
-			must(t, w.Operator.DeleteClient(t.Context(), c.ID, w.event(authz.AuditClientDeleted)))
-			must(t, w.Operator.DeleteResource(t.Context(), uri, w.event(authz.AuditResourceDeleted)))
-		}
+		w.refuses(t, authz.ErrNameTaken, create(w.certified("second", c.TLSName, rates)))
+		w.refuses(t, authz.ErrExists, create(w.certified(c.ID, name{DNS: "another.example.com"}, rates)))
+		w.refuses(t, nil, create(w.certified("second", name{}, rates)))
+		w.refuses(t, nil, create(w.certified("second", name{DNS: "a.example.com", URI: "spiffe://example.com/a"}, rates)))
+		plain := w.gateway("second", rates)
+		plain.TLSName = name{DNS: "a.example.com"}
+		w.refuses(t, nil, create(plain))
+
+		must(t, w.Operator.SetClientDisabled(ctx, c.ID, true, w.event(authz.AuditClientDisabled)))
+		w.refuses(t, authz.ErrNameTaken, create(w.certified("second", c.TLSName, rates)))
+		must(t, w.Operator.DeleteClient(ctx, c.ID, w.event(authz.AuditClientDeleted)))
+		must(t, create(w.certified(c.ID+"-2", c.TLSName, rates))())
 	}
 }

@@ -1,0 +1,140 @@
+package authz
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// GatewayHandler serves a listener where whoever connects is a gateway, by the
+// listener's own means: identify says which, from the connection that a request
+// came by. It has the gateway check and introspection.
+func (s *Server) GatewayHandler(identify func(*http.Request) GatewayClaim) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(pathIntrospect, s.endpoint("introspect", s.introspect))
+	handler := s.gatewayRoutes(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), claimKey{}, identify(r))))
+	})
+}
+
+// gatewayRoutes puts the check before other. A mux would redirect a path after
+// pathVerify that it finds untidy, and what is there is not the server's own.
+func (s *Server) gatewayRoutes(other http.Handler) http.Handler {
+	verify := s.endpoint("verify", s.verify)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path, _, _ := strings.Cut(r.RequestURI, "?")
+		if path == pathVerify || strings.HasPrefix(path, pathVerify+"/") {
+			verify.ServeHTTP(w, r)
+			return
+		}
+		other.ServeHTTP(w, r)
+	})
+}
+
+// SocketGateway is GatewayHandler's identify for a socket that nobody but the
+// gateway can open.
+func SocketGateway(clientID string) func(*http.Request) GatewayClaim {
+	return func(*http.Request) GatewayClaim { return GatewayClaim{ClientID: clientID} }
+}
+
+// CertificateGateway is GatewayHandler's identify for TLS with certificates of
+// clients that were verified (RFC 8705 §2.1).
+func CertificateGateway(r *http.Request) GatewayClaim {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return GatewayClaim{}
+	}
+	return GatewayClaim{Names: namesOf(r.TLS.VerifiedChains[0][0])}
+}
+
+func namesOf(c *x509.Certificate) CertificateNames {
+	var names CertificateNames
+	for _, dns := range c.DNSNames {
+		names.DNS = append(names.DNS, strings.ToLower(dns)) // RFC 4343
+	}
+	for _, uri := range c.URIs {
+		names.URIs = append(names.URIs, uri.String())
+	}
+	return names
+}
+
+// GatewayClaim is whom a gateway says to be, and how that is known. It is one of
+// three: a ClientID with the digest of a Secret; a ClientID alone, where nobody
+// else can open the connection; or the names in a certificate that was verified.
+type GatewayClaim struct {
+	ClientID string
+	Secret   *Digest
+	// Names are looked for where ClientID is empty. Where they are several
+	// clients', it is none of them.
+	Names CertificateNames
+}
+
+// CertificateNames are the subject alternative names of one certificate.
+type CertificateNames struct{ DNS, URIs []string }
+
+func (n CertificateNames) all() []CertificateName {
+	var names []CertificateName
+	for _, dns := range n.DNS {
+		names = append(names, CertificateName{DNS: dns})
+	}
+	for _, uri := range n.URIs {
+		names = append(names, CertificateName{URI: uri})
+	}
+	return names
+}
+
+type claimKey struct{}
+
+// claimedByListener is what the listener says of who sent a request.
+func claimedByListener(ctx context.Context) (GatewayClaim, bool) {
+	claim, ok := ctx.Value(claimKey{}).(GatewayClaim)
+	return claim, ok
+}
+
+// gatewayHeader is where a gateway authenticates, since Authorization is its
+// caller's.
+const gatewayHeader = "X-Gateway-Authorization"
+
+var (
+	errNoGateway    = errors.New("no gateway credentials")
+	errTwoGateways  = errors.New("several gateway credentials")
+	errGatewayBasic = errors.New("the gateway credentials are not HTTP Basic with a client_id and a secret")
+)
+
+// readGatewayClaim takes the listener's word, or else the header's. Where the listener
+// tells who is there the header is not looked at: a caller may have sent it.
+func readGatewayClaim(r *http.Request) (GatewayClaim, error) {
+	if claim, ok := claimedByListener(r.Context()); ok {
+		if claim.ClientID == "" && len(claim.Names.DNS)+len(claim.Names.URIs) == 0 {
+			return GatewayClaim{}, errNoGateway
+		}
+		return claim, nil
+	}
+	switch values := r.Header.Values(gatewayHeader); len(values) {
+	case 0:
+		return GatewayClaim{}, errNoGateway
+	case 1:
+		return basicClaim(values[0])
+	default:
+		return GatewayClaim{}, errTwoGateways
+	}
+}
+
+// basicClaim reads HTTP Basic (RFC 7617 §2). Nothing is form-encoded in it, as
+// RFC 6749 §2.3.1 would have it: neither a client_id nor a secret of this server
+// has a character that would differ.
+func basicClaim(value string) (GatewayClaim, error) {
+	scheme, encoded, _ := strings.Cut(value, " ")
+	decoded, err := base64.StdEncoding.Strict().DecodeString(strings.TrimLeft(encoded, " "))
+	if err != nil || !strings.EqualFold(scheme, "Basic") {
+		return GatewayClaim{}, errGatewayBasic
+	}
+	id, secret, ok := strings.Cut(string(decoded), ":")
+	if !ok || secret == "" || !validClientID(id) {
+		return GatewayClaim{}, errGatewayBasic
+	}
+	return GatewayClaim{ClientID: id, Secret: new(DigestOf(secret))}, nil
+}

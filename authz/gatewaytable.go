@@ -1,0 +1,182 @@
+package authz
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// gatewayTables keeps the last GatewayTable that was read. It may be behind: no
+// call is let through by a table that is not the Store's own at that moment.
+type gatewayTables struct {
+	store Store
+	log   *slog.Logger
+
+	loaded atomic.Pointer[gatewayTable]
+
+	loading  sync.Mutex
+	failedAt time.Time
+	failure  error
+}
+
+// gatewayTable is a GatewayTable made ready for look-ups. It is not changed.
+type gatewayTable struct {
+	revision  int64
+	byBaseURL map[string]*api
+	gateways  map[string]*Gateway
+	byDNS     map[string]*Gateway
+	byURI     map[string]*Gateway
+	at        time.Time // of the process's clock, which only goes forward
+}
+
+// api is a resource as the gateway check needs it.
+type api struct {
+	*Resource
+	generation int64
+	routes     *routeTable // nil: the resource has none
+	broken     error       // its routes are not understood here: no call is let through
+}
+
+// gatewayTableAge is how old a table must be for a call that it refuses to have
+// it read anew: a flood of such calls is not one on the database.
+const gatewayTableAge = 100 * time.Millisecond
+
+func (t *gatewayTables) load(ctx context.Context) error {
+	at := time.Now()
+	read, err := t.store.GatewayTable(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the gateway table: %w", err)
+	}
+	next := &gatewayTable{
+		revision: read.Revision, at: at,
+		byBaseURL: make(map[string]*api), gateways: make(map[string]*Gateway),
+		byDNS: make(map[string]*Gateway), byURI: make(map[string]*Gateway),
+	}
+	for _, r := range read.Resources {
+		a := &api{Resource: r.Resource, generation: r.Generation}
+		if a.routes, a.broken = newRouteTable(r.Routes); a.broken != nil {
+			t.log.Error("the routes of a resource are not understood; no gateway call to it is let through",
+				"resource", r.URI, "cause", a.broken)
+		}
+		for _, base := range r.BaseURLs {
+			next.byBaseURL[base] = a
+		}
+	}
+	for i := range read.Gateways {
+		g := &read.Gateways[i]
+		next.gateways[g.ID] = g
+		if g.TLSName.DNS != "" {
+			next.byDNS[g.TLSName.DNS] = g
+		}
+		if g.TLSName.URI != "" {
+			next.byURI[g.TLSName.URI] = g
+		}
+	}
+	t.loaded.Store(next)
+	return nil
+}
+
+// reload reads the table anew unless somebody has since old was read.
+func (t *gatewayTables) reload(ctx context.Context, old *gatewayTable) error {
+	t.loading.Lock()
+	defer t.loading.Unlock()
+	if t.loaded.Load() != old {
+		return nil
+	}
+	return t.load(ctx)
+}
+
+// refresh is reload for a table that is older than gatewayTableAge, and tells
+// whether there is a newer one. It fails where there may be one and it cannot be
+// read.
+func (t *gatewayTables) refresh(ctx context.Context, old *gatewayTable) (newer bool, err error) {
+	if time.Since(old.at) <= gatewayTableAge {
+		return false, nil
+	}
+	t.loading.Lock()
+	defer t.loading.Unlock()
+	switch {
+	case t.loaded.Load() != old:
+		return true, nil
+	case time.Since(t.failedAt) <= gatewayTableAge: // whoever waited shares the failure
+		return false, t.failure
+	}
+	if err := t.load(ctx); err != nil {
+		t.failedAt, t.failure = time.Now(), err
+		return false, err
+	}
+	return true, nil
+}
+
+// find returns the resource with the longest base URL that a normalised URL lies
+// under, and the path below it. A nil api is none.
+func (t *gatewayTable) find(url string) (found *api, path string) {
+	_, rest, _ := strings.Cut(url, "://")
+	least := len(url) - len(rest) + strings.IndexByte(rest, '/') // the path's first slash
+	for end := len(url); end >= least; end = strings.LastIndexByte(url[:end], '/') {
+		if a := t.byBaseURL[url[:end]]; a != nil {
+			if path = url[end:]; path == "" {
+				path = "/"
+			}
+			return a, path
+		}
+	}
+	return nil, ""
+}
+
+// identify returns the gateway that is who it claims, or nil.
+func (t *gatewayTable) identify(claim GatewayClaim, now time.Time) *Gateway {
+	g := t.claimed(claim)
+	if claim.Secret != nil {
+		var inForce []Digest
+		if g != nil {
+			inForce = g.secretsAt(now)
+		}
+		if !claim.Secret.matchesAny(inForce) {
+			return nil
+		}
+	}
+	if g == nil || g.Disabled {
+		return nil
+	}
+	return g
+}
+
+func (t *gatewayTable) claimed(claim GatewayClaim) *Gateway {
+	if claim.ClientID != "" {
+		return t.gateways[claim.ClientID]
+	}
+	// A certificate whose names are two clients' is nobody's, also while one of
+	// them is disabled: its key may be why.
+	var found *Gateway
+	for _, name := range claim.Names.all() {
+		g := t.byDNS[name.DNS]
+		if name.URI != "" {
+			g = t.byURI[name.URI]
+		}
+		if g != nil && found != nil && g != found {
+			return nil
+		}
+		if g != nil {
+			found = g
+		}
+	}
+	return found
+}
+
+func (g *Gateway) secretsAt(now time.Time) []Digest {
+	var digests []Digest
+	for _, s := range g.Secrets {
+		if s.EndsAt.IsZero() || s.EndsAt.After(now) {
+			digests = append(digests, s.Digest)
+		}
+	}
+	return digests
+}
+
+func (g *Gateway) fronts(resource string) bool { return slices.Contains(g.Fronts, resource) }

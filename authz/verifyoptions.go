@@ -1,0 +1,58 @@
+package authz
+
+import (
+	"net/http"
+	"strings"
+)
+
+// verifyOptions are what a gateway asks of the check.
+type verifyOptions struct {
+	scopes    []string // that the call needs, beside its route's
+	resource  string   // that the URL has to belong to; empty: any that the gateway fronts
+	assertion bool     // return X-Auth-Assertion
+}
+
+// parametersHeader is where the options are if the query is the call's own.
+const parametersHeader = "X-Gateway-Parameters"
+
+// readVerifyOptions reads the options from the query of the check's URL, or from
+// the header where the call's own path and query follow that URL. Elsewhere the
+// header is not looked at: a caller may have sent it.
+func readVerifyOptions(r *http.Request) (verifyOptions, error) {
+	text := r.URL.RawQuery
+	if strings.HasPrefix(r.RequestURI, pathVerify+"/") {
+		values := r.Header.Values(parametersHeader)
+		if len(values) > 1 {
+			return verifyOptions{}, errGatewayRequest("It sends " + parametersHeader + " twice.")
+		}
+		text = strings.Join(values, "")
+	}
+	if text == "" {
+		return verifyOptions{}, nil
+	}
+	parameters, err := parseParameters(text)
+	if err != nil {
+		return verifyOptions{}, errGatewayRequest("Its parameters are malformed, or one is repeated.")
+	}
+	var o verifyOptions
+	for name := range parameters {
+		value := parameters.Get(name)
+		switch name {
+		case "scope":
+			o.scopes = scopeTokens(value)
+			if len(value) > maxScopeBytes || len(o.scopes) > maxScopeTokens {
+				return verifyOptions{}, errGatewayRequest("Its parameter scope is longer than 4 KiB or has more than 64 scopes.")
+			}
+		case "resource":
+			o.resource = value
+		case "assertion":
+			if value != "true" && value != "false" {
+				return verifyOptions{}, errGatewayRequest("Its parameter assertion is neither true nor false.")
+			}
+			o.assertion = value == "true"
+		default:
+			return verifyOptions{}, errGatewayRequest("It sends a parameter that is none of scope, resource and assertion.")
+		}
+	}
+	return o, nil
+}
