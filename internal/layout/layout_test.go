@@ -33,8 +33,17 @@ var rules = map[string][]string{
 	"internal/pgdev/pgtest": {"internal/pgdev", "migrations", "pgx"},
 	"examples/carrier-api":  {"dpopbind"},
 	"internal/layout":       {},
-	"internal/compose":      {},
-	"cmd/authz":             {"authz", "dpopbind", "internal/pgdev", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
+	"internal/gatewaytest":  {"dpopbind", "internal/pgdev/pgtest"},
+	// Configurations, and tests of them.
+	"examples/gateway/caddy":   {},
+	"examples/gateway/envoy":   {},
+	"examples/gateway/haproxy": {},
+	"examples/gateway/nginx":   {},
+	"examples/gateway/traefik": {},
+	"examples/platform":        {},
+	"examples/platform/demo":   {"dpopbind"},
+	"internal/compose":         {},
+	"cmd/authz":                {"authz", "dpopbind", "internal/pgdev", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
 }
 
 // others are the modules of others by their short names.
