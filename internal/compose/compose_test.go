@@ -6,117 +6,125 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
-	"net/url"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/cargokey/authz/dpopbind"
 )
 
-const (
-	first    = "http://localhost:8080"
-	second   = "http://localhost:8081"
-	resource = "https://labels.carrier.test"
-)
+// run runs docker compose, and returns its standard output and how it ended.
+func run(t *testing.T, args ...string) (stdout []byte, stderr string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "docker", append([]string{"compose", "-f", "../../docker-compose.yml"}, args...)...)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	began := time.Now()
+	err = cmd.Run()
+	t.Logf("docker compose %s: %s", strings.Join(args, " "), time.Since(began).Round(100*time.Millisecond))
+	return out.Bytes(), errOut.String(), err
+}
 
-// compose runs docker compose and returns its standard output.
+// compose is run for what must succeed.
 func compose(t *testing.T, args ...string) []byte {
 	t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "docker", append([]string{"compose", "-f", "../../docker-compose.yml"}, args...)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	out, errOut, err := run(t, args...)
 	if err != nil {
-		t.Fatalf("docker compose %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+		t.Fatalf("docker compose %s: %v\n%s%s", strings.Join(args, " "), err, out, errOut)
 	}
 	return out
 }
 
-// operator runs an operator's command and returns a member of its answer.
-func operator(t *testing.T, member string, args ...string) string {
+// operateByCompose runs an operator's command as README.md has it.
+func operateByCompose(t *testing.T, args ...string) map[string]any {
 	t.Helper()
 	out := compose(t, append([]string{"run", "--rm", "-T", "migrate", "--json"}, args...)...)
-	var answer map[string]any
-	if err := json.Unmarshal(out, &answer); err != nil {
+	var shown map[string]any
+	if err := json.Unmarshal(out, &shown); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	value, _ := answer[member].(string)
-	return value
+	return shown
 }
 
-// post sends a form with HTTP Basic and, where it is given, a proof.
-func post(t *testing.T, to, id, secret, proof string, form url.Values) (int, map[string]any) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, to, strings.NewReader(form.Encode()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.SetBasicAuth(id, secret)
-	if proof != "" {
-		r.Header.Set("DPoP", proof)
-	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var answer map[string]any
-	if len(body) > 0 {
-		if err := json.Unmarshal(body, &answer); err != nil {
-			t.Fatalf("%v: %s", err, body)
-		}
-	}
-	return response.StatusCode, answer
-}
-
-func TestComposeFileIssuesIntrospectsAndRevokesOverTwoInstances(t *testing.T) {
-	t.Cleanup(func() { compose(t, "down", "--volumes") })
+func TestThePlatformOfTheComposeFile(t *testing.T) {
+	t.Cleanup(func() { compose(t, "--profile", "*", "down", "--volumes", "--remove-orphans") })
+	compose(t, "--profile", "*", "down", "--volumes", "--remove-orphans")
 	compose(t, "up", "--build", "--wait")
+	svc := newHolder(t, operateByCompose, granted("label:create,label:read")...)
+	svc.issue(t, issuer)
 
-	operator(t, "", "resource", "create", resource, "--scope", "CXS")
-	secret := operator(t, "client_secret", "client", "create", "svc", "--grant", resource+"=CXS")
-	gatewaySecret := operator(t, "client_secret", "client", "create", "gateway", "--introspects", resource)
-
-	key, err := dpopbind.GenerateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	proof, err := key.Proof(http.MethodPost, first+"/oauth/token", time.Now(), dpopbind.ProofOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	form := url.Values{"grant_type": {"client_credentials"}, "scope": {"CXS"}}
-	status, issued := post(t, first+"/oauth/token", "svc", secret, proof, form)
-	if status != http.StatusOK || issued["token_type"] != "DPoP" {
-		t.Fatalf("token: %d %v", status, issued)
-	}
-	token := url.Values{"token": {issued["access_token"].(string)}}
-
-	if status, a := post(t, second+"/oauth/token", "svc", secret, proof, form); status != http.StatusBadRequest || a["error"] != "invalid_dpop_proof" {
-		t.Errorf("the first instance's proof at the second: %d %v", status, a)
-	}
-	_, seen := post(t, second+"/oauth/introspect", "gateway", gatewaySecret, "", token)
-	if cnf, _ := seen["cnf"].(map[string]any); seen["active"] != true || cnf["jkt"] != key.JKT() {
-		t.Errorf("introspected at the second instance: %v", seen)
-	}
-	if status, a := post(t, second+"/oauth/revoke", "svc", secret, "", token); status != http.StatusOK {
-		t.Errorf("revocation: %d %v", status, a)
-	}
-	if _, a := post(t, first+"/oauth/introspect", "gateway", gatewaySecret, "", token); a["active"] != false {
-		t.Errorf("introspected at the first instance after its revocation: %v", a)
-	}
-	for _, s := range []string{secret, gatewaySecret, issued["access_token"].(string), proof} {
-		if bytes.Contains(compose(t, "logs", "--no-color"), []byte(s)) {
-			t.Errorf("a secret (%.8s...) is in the logs", s)
+	checkRefusals(t, svc)
+	for line := range strings.Lines(string(compose(t, "ps", "--format", "{{.Service}} {{.Ports}}"))) {
+		if strings.Contains(line, "->") && !strings.HasPrefix(line, "balancer ") {
+			t.Errorf("published besides the balancer and the gateway: %s", line)
 		}
+	}
+	told := compose(t, "run", "--rm", "-T", "demo")
+	if !bytes.Contains(told, []byte("outcomes were as they should be")) || bytes.Count(told, []byte("=> 401")) < 7 {
+		t.Errorf("the demo tells:\n%s", told)
+	}
+	compose(t, "up", "--wait") // what is there stays, the gateway's secret too
+	if a := svc.call(t, http.MethodPost, "/labels", parcel); a.status != http.StatusCreated {
+		t.Errorf("a call after a second up: %v", a)
+	}
+	checkOutages(t, svc)
+
+	out, errOut, err := run(t, "--profile", "test", "up", "--exit-code-from", "integration")
+	if err != nil || !bytes.Contains(out, []byte("PASS")) {
+		t.Errorf("the integration tests: %v", err)
+		for line := range strings.Lines(string(out) + errOut) {
+			if strings.HasPrefix(line, "integration") || !strings.Contains(line, " | ") { // not the servers' logs
+				t.Log(strings.TrimSpace(line))
+			}
+		}
+	}
+	logs := compose(t, "--profile", "*", "logs", "--no-color")
+	for _, secret := range []string{svc.secret, svc.token} {
+		if bytes.Contains(logs, []byte(secret)) {
+			t.Errorf("a secret (%.8s...) is in the logs", secret)
+		}
+	}
+}
+
+// checkOutages takes parts away, and brings them back.
+func checkOutages(t *testing.T, svc *holder) {
+	t.Helper()
+	compose(t, "kill", "authz-1")
+	for range 8 {
+		svc.issue(t, issuer)
+		if a := svc.call(t, http.MethodPost, "/labels", parcel); a.status != http.StatusCreated {
+			t.Errorf("with one server, a call: %v", a)
+		}
+	}
+
+	compose(t, "stop", "authz-2")
+	before := compose(t, "logs", "--no-color", "carrier-api") // a line for each request without an assertion
+	for range 3 {
+		if a := svc.call(t, http.MethodPost, "/labels", parcel); a.status < 500 || a.body != nil {
+			t.Errorf("with no server, a call: %v", a)
+		}
+		if a := svc.post(t, issuer+"/oauth/token", credentials, svc.tokenProof(t)); a.status < 500 {
+			t.Errorf("with no server, a token: %v", a)
+		}
+	}
+	if after := compose(t, "logs", "--no-color", "carrier-api"); !bytes.Equal(before, after) {
+		t.Errorf("with no server, the API was asked: %s", after)
+	}
+
+	compose(t, "up", "--wait")
+	compose(t, "stop", "postgres")
+	a := svc.post(t, issuer+"/oauth/token", credentials, svc.tokenProof(t))
+	if a.status != http.StatusServiceUnavailable || a.code != "temporarily_unavailable" || a.header.Get("Retry-After") == "" {
+		t.Errorf("without Postgres, a token: %v", a)
+	}
+	if a := svc.call(t, http.MethodPost, "/labels", parcel); a.status < 500 || a.body != nil {
+		t.Errorf("without Postgres, a call: %v", a)
+	}
+	compose(t, "up", "--wait")
+	svc.issue(t, issuer)
+	if a := svc.call(t, http.MethodPost, "/labels", parcel); a.status != http.StatusCreated {
+		t.Errorf("with all of it again, a call: %v", a)
 	}
 }

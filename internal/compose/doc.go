@@ -1,3 +1,4 @@
-// Package compose has no code: its test, behind the build tag compose, tries
-// the compose file end to end.
+// Package compose has no code: its tests try docker-compose.yml end to end, from
+// within its network (build tag integration: the service of that name) and from
+// outside (build tag compose).
 package compose
