@@ -86,11 +86,17 @@ func (p *process) end(signal syscall.Signal) (int, error) {
 	return p.wait()
 }
 
+// endPatience is longer than a server may take for its requests and its Postgres
+// for its files.
+const endPatience = 45 * time.Second
+
 func (p *process) wait() (int, error) {
 	select {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode(), nil
-	case <-time.After(patience):
+	case <-time.After(endPatience):
+		p.cmd.Process.Signal(syscall.SIGQUIT) // it prints where it is
+		time.Sleep(time.Second)
 		p.kill()
 		return 0, fmt.Errorf("it does not end:\n%s%s", &p.out, &p.errOut)
 	}
