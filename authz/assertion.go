@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -37,7 +38,7 @@ func (s *Server) assertion(call *gatewayCall, t *Token) (string, error) {
 	if t.ExpiresAt.Before(expires) {
 		expires = t.ExpiresAt
 	}
-	payload, err := json.Marshal(assertionClaims{
+	payload, err := compactJSON(assertionClaims{
 		Issuer: s.issuer, Audience: t.Resource, Subject: t.ClientID, ClientID: t.ClientID, Scope: t.Scope,
 		Confirm: confirm(t.JKT), TokenJTI: t.JTI, Method: call.original.method, URL: call.original.url,
 		IssuedAt: now.Unix(), Expires: expires.Unix(), JTI: NewJTI(now),
@@ -46,4 +47,13 @@ func (s *Server) assertion(call *gatewayCall, t *Token) (string, error) {
 		return "", fmt.Errorf("encoding the claims: %w", err)
 	}
 	return s.keys.current().Sign(now, jwks.TypeGatewayAssertion, payload)
+}
+
+// compactJSON leaves & in URLs as it is: escaped for HTML it would take six bytes.
+func compactJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }

@@ -61,11 +61,14 @@ func (s *Server) clientOfListener(ctx context.Context, claim GatewayClaim, h htt
 	if len(h.Values("Authorization")) > 0 || form.Has("client_secret") || form.Has("client_assertion") {
 		return nil, errInvalidRequest("This listener knows its clients by the connection. Send no credentials in the request.")
 	}
-	gateway := s.gateways.loaded.Load().identify(claim, s.now())
+	table, err := s.gateways.current(ctx)
+	if err != nil {
+		return nil, errUnavailable("reading the gateway table", err)
+	}
+	gateway := table.identify(claim, s.now())
 	if gateway == nil || form.Has("client_id") && form.Get("client_id") != gateway.ID {
 		return nil, errInvalidClient(errNotThisGateway)
 	}
-	// The table may be behind.
 	client, err := s.store.Client(ctx, gateway.ID, s.now())
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && client.TLSName != gateway.TLSName:

@@ -24,6 +24,9 @@ type event struct {
 	status    int
 	clientID  string
 	gatewayID string
+	// call is the method and the URL that a gateway asks about: logged for
+	// debugging only, since a path may hold what the API keeps secret.
+	call      string
 	resource  string
 	jti       JTI
 	jkt       string
@@ -98,6 +101,9 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 	}
 	if ev.jti != (JTI{}) {
 		attrs = append(attrs, slog.String("jti", ev.jti.String()))
+	}
+	if ev.call != "" && s.log.Enabled(ctx, slog.LevelDebug) {
+		attrs = append(attrs, slog.String("call", ev.call))
 	}
 	if ev.active != nil {
 		attrs = append(attrs, slog.Bool("active", *ev.active))

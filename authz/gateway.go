@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // GatewayHandler serves a listener where whoever connects is a gateway, by the
@@ -47,7 +48,11 @@ func CertificateGateway(r *http.Request) GatewayClaim {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return GatewayClaim{}
 	}
-	return GatewayClaim{Names: namesOf(r.TLS.VerifiedChains[0][0])}
+	leaf := r.TLS.VerifiedChains[0][0]
+	if time.Now().After(leaf.NotAfter) { // since the connection was made
+		return GatewayClaim{}
+	}
+	return GatewayClaim{Names: namesOf(leaf)}
 }
 
 func namesOf(c *x509.Certificate) CertificateNames {

@@ -19,9 +19,9 @@ type gatewayTables struct {
 
 	loaded atomic.Pointer[gatewayTable]
 
-	loading  sync.Mutex
-	failedAt time.Time
-	failure  error
+	loading sync.Mutex
+	looked  time.Time // when refresh did last
+	failure error     // what it found then
 }
 
 // gatewayTable is a GatewayTable made ready for look-ups. It is not changed.
@@ -45,6 +45,9 @@ type api struct {
 // gatewayTableAge is how old a table must be for a call that it refuses to have
 // it read anew: a flood of such calls is not one on the database.
 const gatewayTableAge = 100 * time.Millisecond
+
+// gatewayTableWait bounds how long a refused call waits for that.
+const gatewayTableWait = time.Second
 
 func (t *gatewayTables) load(ctx context.Context) error {
 	at := time.Now()
@@ -93,7 +96,7 @@ func (t *gatewayTables) reload(ctx context.Context, old *gatewayTable) error {
 
 // refresh is reload for a table that is older than gatewayTableAge, and tells
 // whether there is a newer one. It fails where there may be one and it cannot be
-// read.
+// read soon.
 func (t *gatewayTables) refresh(ctx context.Context, old *gatewayTable) (newer bool, err error) {
 	if time.Since(old.at) <= gatewayTableAge {
 		return false, nil
@@ -103,14 +106,35 @@ func (t *gatewayTables) refresh(ctx context.Context, old *gatewayTable) (newer b
 	switch {
 	case t.loaded.Load() != old:
 		return true, nil
-	case time.Since(t.failedAt) <= gatewayTableAge: // whoever waited shares the failure
+	case time.Since(t.looked) <= gatewayTableAge: // whoever waited shares what was found
 		return false, t.failure
 	}
-	if err := t.load(ctx); err != nil {
-		t.failedAt, t.failure = time.Now(), err
+	ctx, cancel := context.WithTimeout(ctx, gatewayTableWait)
+	defer cancel()
+	newer, t.failure = t.readChanged(ctx, old)
+	t.looked = time.Now()
+	return newer, t.failure
+}
+
+// readChanged reads the table only where its revision is another one: a stranger
+// can have it looked for as often as gatewayTableAge allows.
+func (t *gatewayTables) readChanged(ctx context.Context, old *gatewayTable) (newer bool, err error) {
+	revision, err := t.store.GatewayRevision(ctx)
+	if err != nil || revision == old.revision {
 		return false, err
 	}
-	return true, nil
+	return true, t.load(ctx)
+}
+
+// current is the table as the Store has it now.
+func (t *gatewayTables) current(ctx context.Context) (*gatewayTable, error) {
+	old := t.loaded.Load()
+	revision, err := t.store.GatewayRevision(ctx)
+	if err != nil || revision == old.revision {
+		return old, err
+	}
+	err = t.reload(ctx, old)
+	return t.loaded.Load(), err
 }
 
 // find returns the resource with the longest base URL that a normalised URL lies
@@ -167,6 +191,27 @@ func (t *gatewayTable) claimed(claim GatewayClaim) *Gateway {
 		}
 	}
 	return found
+}
+
+// whyNot is for the log: a name is in it only where it is registered, since any
+// other may be a secret in the wrong place.
+func (t *gatewayTable) whyNot(claim GatewayClaim) error {
+	if g := t.claimed(claim); g != nil {
+		return fmt.Errorf("wrong secret for gateway %s, or it is disabled", g.ID)
+	}
+	return errNotThisGateway
+}
+
+// baseURLsOf are those of all that a gateway fronts.
+func (t *gatewayTable) baseURLsOf(g *Gateway) []string {
+	var all []string
+	for base, a := range t.byBaseURL {
+		if g.fronts(a.URI) {
+			all = append(all, base)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 func (g *Gateway) secretsAt(now time.Time) []Digest {

@@ -351,3 +351,8 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// infoLog is the log of a server in production.
+func infoLog(b *lockedBuffer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(b, nil))
+}

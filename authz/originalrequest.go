@@ -23,7 +23,8 @@ var (
 	errNoScheme       = errors.New("the gateway does not say by which scheme it was asked: it has to send X-Forwarded-Proto, once, as http or https")
 	errTwoForms       = errors.New("the request brings forwarded headers of its own")
 	errOddURL         = errors.New("the URL of the call is not in its normal form")
-	errOddMethod      = errors.New("the method of the call is not one of HTTP")
+	errOddPath        = errors.New("the path of the call could be read in two ways: it has a double or an encoded slash, a semicolon, an encoded percent sign or control character, or a segment that ends in a dot or a space")
+	errOddMethod      = errors.New("the method of the call is not one of HTTP, or has small letters")
 	errForwardedTwice = errors.New("a forwarded header came twice")
 )
 
@@ -121,8 +122,14 @@ func composeURL(method, proto, host, uri string) (originalRequest, error) {
 	if err != nil {
 		return originalRequest{}, errOddURL
 	}
+	_, rest, _ := strings.Cut(url, "://")
+	if _, path, _ := strings.Cut(rest, "/"); !plainPath("/" + path) {
+		return originalRequest{}, errOddPath
+	}
+	// RFC 9110 §9.1: methods are case-sensitive, and none is registered with small
+	// letters. Some APIs take delete for DELETE all the same.
 	target, err := dpopbind.NewTarget(method, url)
-	if err != nil {
+	if err != nil || strings.ToUpper(method) != method {
 		return originalRequest{}, errOddMethod
 	}
 	return originalRequest{method: method, url: url, query: query, target: target}, nil

@@ -25,6 +25,9 @@ func ParseRoute(text string) (Route, error) {
 	if len(fields) < 2 {
 		return Route{}, fmt.Errorf("route %q: write METHOD PATH SCOPE…, such as: POST /labels/{id} label:create", text)
 	}
+	if strings.HasPrefix(fields[0], "/") || strings.ToUpper(fields[0]) != fields[0] {
+		return Route{}, fmt.Errorf("route %q: it begins with a method in capitals, or * for any", text)
+	}
 	r := Route{Method: fields[0], Path: fields[1], Scopes: fields[2:]}
 	if r.Method == "*" {
 		r.Method = ""
@@ -126,20 +129,21 @@ func newRouteTable(routes []Route) (*routeTable, error) {
 // conflicts with another one, into an error.
 func (t *routeTable) add(r Route) (err error) {
 	defer func() {
-		if p := recover(); p != nil {
-			err = errors.New("the pattern is malformed, or as fitting as another route's for some call; see the patterns of Go's net/http.ServeMux")
+		switch p := recover(); {
+		case p == nil:
+		case strings.Contains(fmt.Sprint(p), "conflicts with"):
+			err = errors.New("another route fits some call as well as this one; see the precedence of patterns of Go's net/http.ServeMux")
+		default:
+			err = errors.New("the pattern is malformed; see the patterns of Go's net/http.ServeMux")
 		}
 	}()
 	t.mux.Handle(strings.TrimSpace(r.Method+" "+r.Path), matched{r})
 	return nil
 }
 
-// find returns the scopes that a call needs. path is that of a normalised URL
+// find returns the scopes that a call needs. path is plain (see plainPath), and
 // below the resource's base URL.
 func (t *routeTable) find(method, path string) (scopes []string, ok bool) {
-	if !plainPath(path) {
-		return nil, false
-	}
 	decoded, err := url.PathUnescape(path)
 	if err != nil {
 		return nil, false
@@ -147,21 +151,4 @@ func (t *routeTable) find(method, path string) (scopes []string, ok bool) {
 	handler, _ := t.mux.Handler(&http.Request{Method: method, URL: &url.URL{Path: decoded, RawPath: path}})
 	m, ok := handler.(matched)
 	return m.Scopes, ok
-}
-
-// plainPath refuses paths that the API behind may read as another one than is
-// looked for here: with an encoded slash, backslash, percent sign or NUL, with a
-// backslash, an empty segment, or a segment that is dots before a parameter.
-func plainPath(path string) bool {
-	for _, odd := range []string{"%2F", "%5C", "%25", "%00", "\\", "//"} {
-		if strings.Contains(path, odd) {
-			return false
-		}
-	}
-	for segment := range strings.SplitSeq(path, "/") {
-		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
-			return false
-		}
-	}
-	return true
 }

@@ -95,14 +95,17 @@ type EndingDigest struct {
 // Call is a call of an API that its gateway asks about. All that needs no Store
 // has been checked, by a GatewayTable.
 type Call struct {
-	Revision   int64 // of that table
-	Resource   string
-	Generation int64 // of the resource
-	Token      Digest
-	Scopes     []string // those that the call needs
-	JKT        string   // of the proof's key, whose signature was verified
-	Proof      *Spending
-	NonceFresh bool // the proof carries a nonce in force
+	Revision int64 // of that table
+	// AnyRevision: the table was read after the call came, and holds for it even
+	// where it has changed since.
+	AnyRevision bool
+	Resource    string
+	Generation  int64 // of the resource
+	Token       Digest
+	Scopes      []string // those that the call needs
+	JKT         string   // of the proof's key, whose signature was verified
+	Proof       *Spending
+	NonceFresh  bool // the proof carries a nonce in force
 }
 
 // Verdict is what the Store knows of a Call, all of one moment.
@@ -175,8 +178,10 @@ type Store interface {
 	ActiveToken(ctx context.Context, digest Digest, gateway string, now time.Time) (*Token, error)
 	// GatewayTable reads what gateway checks go by.
 	GatewayTable(ctx context.Context) (*GatewayTable, error)
+	// GatewayRevision is the Revision that GatewayTable would have.
+	GatewayRevision(ctx context.Context) (int64, error)
 	// AdmitCall tells what is known of a call, and spends its proof if, and only
-	// if, the revision is the table's own, and the token is active, for the
+	// if, the revision is the table's own or any will do, and the token is active, for the
 	// resource, bound to the proof's key and has the scopes, and the nonce is
 	// there if its client needs one. Of any number of calls with the same proof,
 	// on any number of instances, one gets Spent. It takes one round trip.

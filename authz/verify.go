@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/cargokey/authz/dpopbind"
 )
@@ -20,6 +21,7 @@ type gatewayCall struct {
 	event     *event
 	claim     GatewayClaim
 	table     *gatewayTable
+	gateway   *Gateway
 	options   verifyOptions
 	original  originalRequest
 	api       *api     // nil: no resource of the gateway is known to be at the URL
@@ -28,6 +30,10 @@ type gatewayCall struct {
 	presented dpopbind.Presentation
 	proof     *dpopbind.Proof // nil: a bearer token
 	nonce     dpopbind.NonceState
+	// byTable: what refuses the call follows from the gateway table.
+	byTable bool
+	// proofOffset is of a proof that was refused for its time.
+	proofOffset time.Duration
 }
 
 // verify answers a gateway whether a call of an API may pass (RFC 9449 §7, for
@@ -66,13 +72,14 @@ const (
 
 // admitCall makes all checks, and makes them again where something has changed
 // since this instance read the gateway table: at once where the Store has another
-// revision, for which it spends nothing, and within gatewayTableAge where the
-// table has refused the call already.
+// revision, for which it spends nothing, and within gatewayTableAge where it was
+// the table that has refused the call.
 func (s *Server) admitCall(ctx context.Context, call *gatewayCall) (*Token, error) {
-	for attempt := range 3 {
+	begun := time.Now()
+	for attempt := range 2 {
 		call.table = s.gateways.loaded.Load()
 		if err := s.prepareCall(call); err != nil {
-			newer, failed := s.gateways.refresh(ctx, call.table)
+			newer, failed := s.refreshed(ctx, call)
 			switch {
 			case failed != nil:
 				return nil, errUnavailable("reading the gateway table", failed)
@@ -81,38 +88,49 @@ func (s *Server) admitCall(ctx context.Context, call *gatewayCall) (*Token, erro
 			}
 			return nil, err
 		}
-		verdict, err := s.store.AdmitCall(ctx, s.storeCall(call), s.now())
-		if err != nil {
+		// A table that was read since the call came knows all that was registered
+		// before it: what has changed meanwhile counts for the next one.
+		fresh := !call.table.at.Before(begun)
+		verdict, err := s.store.AdmitCall(ctx, s.storeCall(call, fresh), s.now())
+		switch {
+		case err != nil:
 			return nil, errUnavailable("checking the call", err)
-		}
-		if verdict.Revision == call.table.revision {
-			if refused := s.judge(call, verdict); refused != nil {
-				return nil, s.refuseCall(call, refused)
-			}
-			return verdict.Token, nil
+		case fresh || verdict.Revision == call.table.revision:
+			return s.judge(call, verdict)
 		}
 		if err := s.gateways.reload(ctx, call.table); err != nil {
 			return nil, errUnavailable("reading the gateway table", err)
 		}
 	}
-	return nil, errUnavailable("checking the call", errors.New("the registrations change faster than they can be read"))
+	return nil, errUnavailable("checking the call", errors.New("the gateway table is older than its reading"))
+}
+
+// refreshed looks for a newer table where it would make a difference.
+func (s *Server) refreshed(ctx context.Context, call *gatewayCall) (newer bool, failed error) {
+	if !call.byTable {
+		return false, nil
+	}
+	return s.gateways.refresh(ctx, call.table)
 }
 
 // prepareCall makes every check that needs no database, the cheap ones first.
 func (s *Server) prepareCall(call *gatewayCall) error {
-	call.api, call.event.gatewayID = nil, ""
+	call.api, call.event.gatewayID, call.byTable = nil, "", true
 	gateway := call.table.identify(call.claim, s.now())
 	if gateway == nil {
-		return errGatewayUnknown(errNotThisGateway)
+		return errGatewayUnknown(call.table.whyNot(call.claim))
 	}
-	call.event.gatewayID = gateway.ID
+	call.event.gatewayID, call.gateway = gateway.ID, gateway
 	var err error
 	if call.options, err = readVerifyOptions(call.request); err != nil {
+		call.byTable = false
 		return err
 	}
 	if call.original, err = readOriginalRequest(call.request); err != nil {
+		call.byTable = false
 		return s.refuseOriginal(err)
 	}
+	call.event.call = call.original.method + " " + call.original.url
 	found, path := call.table.find(call.original.url)
 	if found == nil || !gateway.fronts(found.URI) || call.options.resource != "" && call.options.resource != found.URI {
 		return s.refuseNotFronted(call)
@@ -124,6 +142,7 @@ func (s *Server) prepareCall(call *gatewayCall) error {
 	if call.scopes, err = s.neededScopes(call); err != nil {
 		return err
 	}
+	call.byTable = false
 	if refused := s.readPresented(call); refused != nil {
 		return s.refuseCall(call, refused)
 	}
@@ -133,7 +152,9 @@ func (s *Server) prepareCall(call *gatewayCall) error {
 // neededScopes are the gateway's and the route's.
 func (s *Server) neededScopes(call *gatewayCall) ([]string, error) {
 	if !containsAll(call.api.Scopes, call.options.scopes) {
-		return nil, errGatewayRequest("It asks for a scope that the resource does not define.")
+		e := errGatewayRequest("It asks for a scope that the resource does not define.")
+		e.cause = fmt.Errorf("%s does not define all of the scopes %q", call.api.URI, call.options.scopes)
+		return nil, e
 	}
 	if call.api.routes == nil {
 		return call.options.scopes, nil
@@ -165,6 +186,7 @@ func (s *Server) readPresented(call *gatewayCall) *dpopbind.Refusal {
 	case presented.Scheme == dpopbind.SchemeDPoP:
 		return s.readCallProof(call)
 	case !call.api.AllowBearer: // RFC 9449 §7.2
+		call.byTable = true
 		return dpopbind.RefuseBearer()
 	case len(header.Values("DPoP")) > 0:
 		return dpopbind.RefuseProofWithBearer()
@@ -181,11 +203,16 @@ func (s *Server) readCallProof(call *gatewayCall) *dpopbind.Refusal {
 		return dpopbind.RefuseProof(err)
 	}
 	if call.proof, err = s.checker.CheckWithToken(raw, call.original.target, call.presented.Token); err != nil {
+		var e *dpopbind.ProofError
+		if errors.As(err, &e) {
+			call.proofOffset = e.Offset
+		}
 		return dpopbind.RefuseProof(err)
 	}
 	call.event.proofOffset = new(call.proof.Offset())
 	call.nonce = s.nonces.Check(call.proof.Nonce())
 	if call.nonce == dpopbind.NonceInvalid && (s.requireNonce || call.api.RequireNonce) { // RFC 9449 §9
+		call.byTable = true
 		return dpopbind.RefuseNonce()
 	}
 	if err := call.proof.VerifySignature(); err != nil {
@@ -194,9 +221,9 @@ func (s *Server) readCallProof(call *gatewayCall) *dpopbind.Refusal {
 	return nil
 }
 
-func (s *Server) storeCall(call *gatewayCall) Call {
+func (s *Server) storeCall(call *gatewayCall, anyRevision bool) Call {
 	c := Call{
-		Revision: call.table.revision, Resource: call.api.URI, Generation: call.api.generation,
+		AnyRevision: anyRevision, Revision: call.table.revision, Resource: call.api.URI, Generation: call.api.generation,
 		Token: DigestOf(call.presented.Token), Scopes: call.scopes, NonceFresh: call.nonce != dpopbind.NonceInvalid,
 	}
 	if p := call.proof; p != nil {
@@ -206,10 +233,18 @@ func (s *Server) storeCall(call *gatewayCall) Call {
 	return c
 }
 
-// judge tells what is wrong with a call by what the Store knows, in the order in
+// judge answers by what the Store knows.
+func (s *Server) judge(call *gatewayCall, v Verdict) (*Token, error) {
+	if refused := s.judgeToken(call, v); refused != nil {
+		return nil, s.refuseCall(call, refused)
+	}
+	return v.Token, nil
+}
+
+// judgeToken tells what is wrong with a call by what the Store knows, in the order in
 // which its sender can mend it. Whatever it finds the Store has found too, and
 // has spent nothing; the last two checks make sure.
-func (s *Server) judge(call *gatewayCall, v Verdict) *dpopbind.Refusal {
+func (s *Server) judgeToken(call *gatewayCall, v Verdict) *dpopbind.Refusal {
 	t := v.Token
 	switch {
 	case t == nil:

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -30,13 +31,17 @@ func readVerifyOptions(r *http.Request) (verifyOptions, error) {
 	if text == "" {
 		return verifyOptions{}, nil
 	}
-	parameters, err := parseParameters(text)
+	parameters, err := url.ParseQuery(text)
 	if err != nil {
-		return verifyOptions{}, errGatewayRequest("Its parameters are malformed, or one is repeated.")
+		return verifyOptions{}, errGatewayRequest("Its parameters are malformed.")
 	}
 	var o verifyOptions
-	for name := range parameters {
-		value := parameters.Get(name)
+	for name, values := range parameters {
+		value := values[0]
+		// A variable of the gateway's that is not set must not lift a restriction.
+		if len(values) > 1 || strings.TrimSpace(value) == "" {
+			return verifyOptions{}, errGatewayRequest("One of its parameters is repeated or has no value.")
+		}
 		switch name {
 		case "scope":
 			o.scopes = scopeTokens(value)

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -47,7 +48,7 @@ func (s *Server) refuseNotFronted(call *gatewayCall) error {
 	// The path is left out: it may hold what the API keeps secret.
 	scheme, rest, _ := strings.Cut(call.original.url, "://")
 	host, _, _ := strings.Cut(rest, "/")
-	refused.Cause = errors.New("no resource that the gateway fronts has a base URL for this call at " + scheme + "://" + host)
+	refused.Cause = fmt.Errorf("a call at %s://%s is under no base URL of what the gateway fronts, which are %q", scheme, host, call.table.baseURLsOf(call.gateway))
 	return s.refuseCall(call, refused)
 }
 
@@ -79,7 +80,17 @@ func (s *Server) refuseCall(call *gatewayCall, refused *dpopbind.Refusal) *oauth
 		e.header.Set("DPoP-Nonce", s.nonces.Current())
 	}
 	if refused.Check != "" {
-		e.cause = &dpopbind.ProofError{Check: refused.Check, Description: refused.Description}
+		e.cause = loggedProofError(call, refused)
+	}
+	return e
+}
+
+// loggedProofError is what the log and the metrics get of a refused proof: not the
+// URLs, whose paths may hold what the API keeps secret.
+func loggedProofError(call *gatewayCall, refused *dpopbind.Refusal) *dpopbind.ProofError {
+	e := &dpopbind.ProofError{Check: refused.Check, Description: refused.Description, Offset: call.proofOffset}
+	if e.Check == dpopbind.CheckHTU || e.Check == dpopbind.CheckHTM {
+		e.Description = "not for the URL or the method of this call; its sender was told both"
 	}
 	return e
 }

@@ -76,9 +76,36 @@ create trigger routes_gateway_revision before insert or update or delete or trun
   for each statement execute function authz.next_gateway_revision();
 create trigger gateway_resources_gateway_revision before insert or update or delete or truncate on authz.gateway_resources
   for each statement execute function authz.next_gateway_revision();
-create trigger client_secrets_gateway_revision before insert or update or delete or truncate on authz.client_secrets
+-- A client that is new is no gateway yet, and none that fronts nothing is one: to
+-- register any number of them ends no table.
+create trigger client_secrets_gateway_revision before update or delete or truncate on authz.client_secrets
   for each statement execute function authz.next_gateway_revision();
-create trigger clients_gateway_revision before insert or update or delete or truncate on authz.clients
+create trigger clients_gateway_revision before update or delete or truncate on authz.clients
   for each statement execute function authz.next_gateway_revision();
+
+create function authz.next_gateway_revision_of_secret() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from authz.gateway_resources where client_id = new.client_id) then
+    update authz.gateway_revision set revision = hashtextextended(gen_random_uuid()::text, 0);
+  end if;
+  return new;
+end
+$$;
+revoke all on function authz.next_gateway_revision_of_secret from public;
+create trigger client_secrets_added_gateway_revision before insert on authz.client_secrets
+  for each row execute function authz.next_gateway_revision_of_secret();
+
+-- Also for who writes as a replica does.
+alter table authz.resources enable always trigger resources_gateway_revision;
+alter table authz.resource_scopes enable always trigger resource_scopes_gateway_revision;
+alter table authz.resource_base_urls enable always trigger resource_base_urls_gateway_revision;
+alter table authz.routes enable always trigger routes_gateway_revision;
+alter table authz.gateway_resources enable always trigger gateway_resources_gateway_revision;
+alter table authz.client_secrets enable always trigger client_secrets_gateway_revision;
+alter table authz.client_secrets enable always trigger client_secrets_added_gateway_revision;
+alter table authz.clients enable always trigger clients_gateway_revision;
 
 grant select on authz.gateway_revision, authz.resource_base_urls, authz.routes to authz_server;

@@ -85,9 +85,23 @@ func (p *program) curl(ctx context.Context, r tokenRequest, k call, address stri
 		return err
 	}
 	if response.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("the API answered %d %s", response.StatusCode, http.StatusText(response.StatusCode))
+		return errors.New(answered(response))
 	}
 	return nil
+}
+
+// answered says what a refusal's challenge says, which bodies often do not.
+func answered(response *http.Response) string {
+	text := fmt.Sprintf("the API answered %d %s", response.StatusCode, http.StatusText(response.StatusCode))
+	for _, challenge := range response.Header.Values("WWW-Authenticate") {
+		text += "\n  WWW-Authenticate: " + strings.Map(func(r rune) rune {
+			if r < ' ' || r > '~' { // it is another's text, and this may be a terminal
+				return '?'
+			}
+			return r
+		}, challenge)
+	}
+	return text
 }
 
 // build makes the request. Its body can be had again, for a proof that the API

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,6 +71,7 @@ func (p *program) dev(ctx context.Context, f devFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	p.warnUnused()
 	given, err := f.givenDatabase(c)
 	if err != nil {
 		return err
@@ -121,6 +123,17 @@ func (p *program) dev(ctx context.Context, f devFlags) (err error) {
 	return i.run(ctx, func() error {
 		return p.print(view, func(w io.Writer) { fmt.Fprint(w, devPage(view, describeDatabase(given, pg), dir)) })
 	})
+}
+
+// warnUnused names the variables of "authz serve" that are set and count for
+// nothing here.
+func (p *program) warnUnused() {
+	used := []string{"AUTHZ_DATABASE_URL", "AUTHZ_DATABASE_URL_FILE", "AUTHZ_DPOP_NONCE", "AUTHZ_LOG_LEVEL"}
+	for _, v := range variables() {
+		if os.Getenv(v.name) != "" && !slices.Contains(used, v.name) {
+			p.warn("authz dev does not use " + v.name)
+		}
+	}
 }
 
 // givenDatabase is the URL of a Postgres to use as it is; empty: none.

@@ -219,8 +219,8 @@ func (p *program) resourceUpdate() *cobra.Command {
 	c := &cobra.Command{
 		Use: "update URI", Short: "Change a resource", Args: oneArgument,
 		Long: `Change what the flags say and leave the rest. --scope, --base-url, and --route with
---routes replace the whole list; an empty file of routes removes them. A scope that
-a client still has cannot be removed. Tokens already issued keep their scopes and
+--routes replace the whole list; --base-url '' and an empty file of routes empty it. A
+scope that a client still has cannot be removed. Tokens already issued keep their scopes and
 their lifetime.`,
 		Example: `  authz resource update https://labels.example.com --ttl 15m
   authz resource update https://labels.example.com --base-url https://api.example.com/labels`,
@@ -275,7 +275,7 @@ func (f *resourceFlags) apply(cmd *cobra.Command, r *authz.Resource, routes []au
 		r.RequireNonce = f.nonce
 	}
 	if given("base-url") {
-		r.BaseURLs = f.baseURLs
+		r.BaseURLs = slices.DeleteFunc(slices.Clone(f.baseURLs), func(u string) bool { return u == "" })
 	}
 	if given("route") || given("routes") {
 		r.Routes = routes

@@ -24,11 +24,11 @@ import (
 const admitCallsSQL = `
 with call as (
   select * from unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[],
-    $8::boolean[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::boolean[])
-  with ordinality as c (token, resource, generation, revision, now, jkt, scopes, nonce, proof, iat, since, until, look, n)
+    $8::boolean[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::boolean[], $18::boolean[])
+  with ordinality as c (token, resource, generation, revision, now, jkt, scopes, nonce, proof, iat, since, until, look, any_revision, n)
 ), known as materialized (
   select c.n, c.proof, c.iat, c.since, c.until, c.look, v.revision, t.*,
-    c.proof is not null and t.jkt = c.jkt and v.revision = c.revision and (c.nonce or not t.require_nonce)
+    c.proof is not null and t.jkt = c.jkt and (v.revision = c.revision or c.any_revision) and (c.nonce or not t.require_nonce)
       and string_to_array(t.scope, ' ') @> string_to_array(c.scopes, E'\n') as admitted
   from call c
   cross join (select revision from authz.gateway_revision where only_row) v
@@ -125,13 +125,14 @@ func admitCallsArgs(calls []admitting) []any {
 		resources, jkts, scopes  = make([]string, n), make([]string, n), make([]string, n)
 		generations, revisions   = make([]int64, n), make([]int64, n)
 		nows, iats, since, until = make([]time.Time, n), make([]time.Time, n), make([]time.Time, n), make([]time.Time, n)
-		nonces, looks            = make([]bool, n), make([]bool, n)
+		nonces, looks, anyRev    = make([]bool, n), make([]bool, n), make([]bool, n)
 		from, to                 = liveRange(calls[0].now)
 		oldest, newest           = calls[0].now, calls[0].now // of the proofs that are looked for
 	)
 	for i, c := range calls {
 		tokens[i], resources[i], generations[i], revisions[i], nows[i] = c.Token[:], c.Resource, c.Generation, c.Revision, c.now
 		jkts[i], scopes[i], nonces[i] = c.JKT, joinScopes(c.Scopes), c.NonceFresh
+		anyRev[i] = c.AnyRevision
 		if p := c.Proof; p != nil {
 			proofs[i], iats[i], since[i], until[i] = p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window)
 			looks[i] = crossesPartitions(since[i], until[i])
@@ -150,7 +151,7 @@ func admitCallsArgs(calls []admitting) []any {
 			to = last
 		}
 	}
-	return []any{tokens, resources, generations, revisions, nows, jkts, scopes, nonces, proofs, iats, since, until, looks, from, to, oldest, newest}
+	return []any{tokens, resources, generations, revisions, nows, jkts, scopes, nonces, proofs, iats, since, until, looks, from, to, oldest, newest, anyRev}
 }
 
 // joinScopes makes one text of scopes, which lines take apart again. There is no

@@ -138,10 +138,17 @@ values ($1, $2, $3, $4, $5, $6, $7, $8)`
 	addGatewaySQL = `insert into authz.gateway_resources (client_id, resource) select $1, unnest($2::text[])`
 )
 
+// Whoever changes a resource, or who fronts one, holds this row first. A client
+// refers to several of them, which they may be about to delete one after another.
+const holdRegistrationsSQL = `select from authz.gateway_revision where only_row for update`
+
 // CreateClient is authz.Store's.
 func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.AuditEvent) error {
 	event.ClientID = c.ID
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, holdRegistrationsSQL); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, createClientSQL, c.ID, string(c.AuthMethod), string(c.TokenFormat), c.AllowBearer, event.At, c.RequireNonce,
 			orNull(c.TLSName.DNS), orNull(c.TLSName.URI)); err != nil {
 			return err
@@ -157,6 +164,9 @@ func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.A
 			} else if err != nil {
 				return err
 			}
+		}
+		if len(c.Introspects) == 0 { // an empty insert would end all gateway tables as well
+			return nil
 		}
 		_, err := tx.Exec(ctx, addGatewaySQL, c.ID, c.Introspects)
 		return err

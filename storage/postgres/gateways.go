@@ -26,6 +26,15 @@ where exists (select from authz.gateway_resources f where f.client_id = c.id)
 order by c.id collate "C"`
 )
 
+// GatewayRevision is authz.Store's.
+func (s *Store) GatewayRevision(ctx context.Context) (int64, error) {
+	var revision int64
+	if err := s.pool.QueryRow(ctx, gatewayRevisionSQL).Scan(&revision); err != nil {
+		return 0, fmt.Errorf("reading the gateway revision: %w", err)
+	}
+	return revision, nil
+}
+
 // GatewayTable is authz.Store's. All of it is of one snapshot.
 func (s *Store) GatewayTable(ctx context.Context) (*authz.GatewayTable, error) {
 	var t authz.GatewayTable

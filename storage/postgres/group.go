@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -142,7 +144,12 @@ func (g *group[Q, A]) answer(batch []*question[Q, A]) {
 	g.finish(batch, err)
 }
 
-func (g *group[Q, A]) askAll(batch []*question[Q, A]) error {
+func (g *group[Q, A]) askAll(batch []*question[Q, A]) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // here nobody else would, and the process would end
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
 	defer cancel()
 	all := make([]Q, len(batch))

@@ -108,7 +108,7 @@ func (s *Store) CreateResource(ctx context.Context, r *authz.Resource, event aut
 	case violates(err, "resources_pkey"):
 		return authz.ErrExists
 	case violates(err, "resource_base_urls_pkey"):
-		return authz.ErrURLTaken
+		return fmt.Errorf("%w: one of %v", authz.ErrURLTaken, r.BaseURLs)
 	default:
 		return fmt.Errorf("creating a resource: %w", err)
 	}
@@ -156,7 +156,7 @@ func (s *Store) UpdateResource(ctx context.Context, r *authz.Resource, event aut
 		r.Revision = revision
 		return nil
 	case violates(err, "resource_base_urls_pkey"):
-		return authz.ErrURLTaken
+		return fmt.Errorf("%w: one of %v", authz.ErrURLTaken, r.BaseURLs)
 	}
 	return inUse("updating a resource", err)
 }

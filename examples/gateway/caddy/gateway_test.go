@@ -36,6 +36,6 @@ func prepare(t testing.TB, at gatewaytest.At) gatewaytest.Command {
 	gatewaytest.WriteFile(t, file, text)
 	return gatewaytest.Command{
 		Args: []string{"run", "--config", file},
-		Env:  []string{"AUTHZ_GATEWAY_BASIC=" + at.BasicCredentials()},
+		Env:  []string{"LABELS_GATEWAY_BASIC=" + at.BasicCredentials()},
 	}
 }

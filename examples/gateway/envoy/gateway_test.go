@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestGateway(t *testing.T) {
 	g := envoy(bySecret)
 	g.Broken = map[string]func(testing.TB, gatewaytest.At) gatewaytest.Command{
-		"AUTHZ_GATEWAY_BASIC is not set": func(t testing.TB, at gatewaytest.At) gatewaytest.Command {
+		"LABELS_GATEWAY_BASIC is not set": func(t testing.TB, at gatewaytest.At) gatewaytest.Command {
 			command := g.Prepare(t, at)
 			command.Env = nil
 			return command
@@ -53,7 +53,7 @@ func envoy(authenticate func(testing.TB, string, gatewaytest.At) string) gateway
 				// Two Envoys on one machine must not take each other for the one
 				// to take over from.
 				Args: []string{"-c", path, "--disable-hot-restart", "--log-level", "warning"},
-				Env:  []string{"AUTHZ_GATEWAY_BASIC=" + at.BasicCredentials()},
+				Env:  []string{"LABELS_GATEWAY_BASIC=" + at.BasicCredentials()},
 			}
 		},
 		Forged: []string{
@@ -69,7 +69,7 @@ func bySecret(t testing.TB, text string, at gatewaytest.At) string {
 }
 
 // secretLine is what the other ways do without.
-const secretLine = `                  - { key: X-Gateway-Authorization, value: "Basic %ENVIRONMENT(AUTHZ_GATEWAY_BASIC)%" }` + "\n"
+const secretLine = `                  - { key: X-Gateway-Authorization, value: "Basic %ENVIRONMENT(LABELS_GATEWAY_BASIC)%" }` + "\n"
 
 // bySocket and byCertificate are as the comments in envoy.yaml say.
 func bySocket(t testing.TB, text string, at gatewaytest.At) string {

@@ -43,6 +43,6 @@ func prepare(t testing.TB, at gatewaytest.At) gatewaytest.Command {
 		"127.0.0.1:8000", at.Listen, "127.0.0.1:9090", at.Verify))
 	return gatewaytest.Command{
 		Args: []string{"-db", "-f", "haproxy.cfg"},
-		Env:  []string{"AUTHZ_GATEWAY_BASIC=" + at.BasicCredentials()},
+		Env:  []string{"LABELS_GATEWAY_BASIC=" + at.BasicCredentials()},
 	}
 }

@@ -3,7 +3,7 @@
 
 local verify = "http://127.0.0.1:9090/gateway/verify" -- AUTHZ_INTERNAL_LISTEN
 local proto, host = "http", "127.0.0.1:8000"          -- of the resource's --base-url
-local credentials = os.getenv("AUTHZ_GATEWAY_BASIC") or error("AUTHZ_GATEWAY_BASIC is not set")
+local credentials = os.getenv("LABELS_GATEWAY_BASIC") or error("LABELS_GATEWAY_BASIC is not set")
 
 -- list makes a list of values that HAProxy counts from 0; nil is none.
 local function list(values)
@@ -26,7 +26,7 @@ end
 core.register_action("verify", { "http-req" }, function(txn)
     local asked = txn.http:req_get_headers()
     local answer = core.httpclient():get {
-        url = verify .. "?assertion=true&scope=" .. txn:get_var("txn.scope"),
+        url = verify .. "?resource=https://labels.carrier.test&assertion=true&scope=" .. txn:get_var("txn.scope"),
         headers = {
             ["x-gateway-authorization"] = { "Basic " .. credentials },
             ["x-forwarded-method"] = { txn.sf:method() },

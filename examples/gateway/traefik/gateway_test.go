@@ -13,7 +13,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestGateway(t *testing.T) {
 	g := traefik()
 	g.Broken = map[string]func(testing.TB, gatewaytest.At) gatewaytest.Command{
-		"AUTHZ_GATEWAY_BASIC is not set": func(t testing.TB, at gatewaytest.At) gatewaytest.Command {
+		"LABELS_GATEWAY_BASIC is not set": func(t testing.TB, at gatewaytest.At) gatewaytest.Command {
 			command := g.Prepare(t, at)
 			command.Env = nil
 			return command
@@ -89,6 +89,6 @@ func prepare(t testing.TB, at gatewaytest.At) gatewaytest.Command {
 	gatewaytest.WriteFile(t, filepath.Join(at.Dir, "dynamic.yml"), dynamic)
 	return gatewaytest.Command{
 		Args: []string{"--configFile=" + filepath.Join(at.Dir, "traefik.yml")},
-		Env:  []string{"AUTHZ_GATEWAY_BASIC=" + at.BasicCredentials()},
+		Env:  []string{"LABELS_GATEWAY_BASIC=" + at.BasicCredentials()},
 	}
 }
