@@ -76,7 +76,8 @@ const (
 // the table that has refused the call.
 func (s *Server) admitCall(ctx context.Context, call *gatewayCall) (*Token, error) {
 	begun := time.Now()
-	for attempt := range 2 {
+	// Somebody else's reading may have begun before the call, so twice may not do.
+	for attempt := range 3 {
 		call.table = s.gateways.loaded.Load()
 		if err := s.prepareCall(call); err != nil {
 			newer, failed := s.refreshed(ctx, call)
