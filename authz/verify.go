@@ -30,8 +30,6 @@ type gatewayCall struct {
 	presented dpopbind.Presentation
 	proof     *dpopbind.Proof // nil: a bearer token
 	nonce     dpopbind.NonceState
-	// byTable: what refuses the call follows from the gateway table.
-	byTable bool
 	// proofOffset is of a proof that was refused for its time.
 	proofOffset time.Duration
 }
@@ -72,15 +70,15 @@ const (
 
 // admitCall makes all checks, and makes them again where something has changed
 // since this instance read the gateway table: at once where the Store has another
-// revision, for which it spends nothing, and within gatewayTableAge where it was
-// the table that has refused the call.
+// revision, for which it spends nothing, and within gatewayTableAge where the call
+// was refused before that, if only to one that is a gateway no more.
 func (s *Server) admitCall(ctx context.Context, call *gatewayCall) (*Token, error) {
 	begun := time.Now()
 	// Somebody else's reading may have begun before the call, so twice may not do.
 	for attempt := range 3 {
 		call.table = s.gateways.loaded.Load()
 		if err := s.prepareCall(call); err != nil {
-			newer, failed := s.refreshed(ctx, call)
+			newer, failed := s.gateways.refresh(ctx, call.table)
 			switch {
 			case failed != nil:
 				return nil, errUnavailable("reading the gateway table", failed)
@@ -106,17 +104,9 @@ func (s *Server) admitCall(ctx context.Context, call *gatewayCall) (*Token, erro
 	return nil, errUnavailable("checking the call", errors.New("the gateway table is older than its reading"))
 }
 
-// refreshed looks for a newer table where it would make a difference.
-func (s *Server) refreshed(ctx context.Context, call *gatewayCall) (newer bool, failed error) {
-	if !call.byTable {
-		return false, nil
-	}
-	return s.gateways.refresh(ctx, call.table)
-}
-
 // prepareCall makes every check that needs no database, the cheap ones first.
 func (s *Server) prepareCall(call *gatewayCall) error {
-	call.api, call.event.gatewayID, call.byTable = nil, "", true
+	call.api, call.event.gatewayID = nil, ""
 	gateway := call.table.identify(call.claim, s.now())
 	if gateway == nil {
 		return errGatewayUnknown(call.table.whyNot(call.claim))
@@ -124,11 +114,9 @@ func (s *Server) prepareCall(call *gatewayCall) error {
 	call.event.gatewayID, call.gateway = gateway.ID, gateway
 	var err error
 	if call.options, err = readVerifyOptions(call.request); err != nil {
-		call.byTable = false
 		return err
 	}
 	if call.original, err = readOriginalRequest(call.request); err != nil {
-		call.byTable = false
 		return s.refuseOriginal(err)
 	}
 	call.event.call = call.original.method + " " + call.original.url
@@ -143,7 +131,6 @@ func (s *Server) prepareCall(call *gatewayCall) error {
 	if call.scopes, err = s.neededScopes(call); err != nil {
 		return err
 	}
-	call.byTable = false
 	if refused := s.readPresented(call); refused != nil {
 		return s.refuseCall(call, refused)
 	}
@@ -187,7 +174,6 @@ func (s *Server) readPresented(call *gatewayCall) *dpopbind.Refusal {
 	case presented.Scheme == dpopbind.SchemeDPoP:
 		return s.readCallProof(call)
 	case !call.api.AllowBearer: // RFC 9449 §7.2
-		call.byTable = true
 		return dpopbind.RefuseBearer()
 	case len(header.Values("DPoP")) > 0:
 		return dpopbind.RefuseProofWithBearer()
@@ -213,7 +199,6 @@ func (s *Server) readCallProof(call *gatewayCall) *dpopbind.Refusal {
 	call.event.proofOffset = new(call.proof.Offset())
 	call.nonce = s.nonces.Check(call.proof.Nonce())
 	if call.nonce == dpopbind.NonceInvalid && (s.requireNonce || call.api.RequireNonce) { // RFC 9449 §9
-		call.byTable = true
 		return dpopbind.RefuseNonce()
 	}
 	if err := call.proof.VerifySignature(); err != nil {
