@@ -137,7 +137,7 @@ func TestBothInstancesAnswerWhatTheBalancerAndTheGatewayAsk(t *testing.T) {
 			before[instance+name] = metric(t, instance, name)
 		}
 	}
-	// nginx leaves an instance that was away alone for ten seconds.
+	// nginx leaves an instance that was away alone for a while.
 	idle := func() (found []string) {
 		for _, instance := range instances {
 			for _, name := range names {
