@@ -9,6 +9,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"math/big"
 )
 
@@ -57,6 +59,21 @@ type publicKey struct {
 	kty       string
 	jkt       string
 	canonical []byte // the JWK's required members as RFC 7638 §3.3 orders them
+}
+
+// Thumbprint returns the name that a public JWK has as a DPoP key: the base64url
+// encoding of its RFC 7638 SHA-256 thumbprint. It refuses what a Checker would
+// refuse in a proof, a private key included.
+func Thumbprint(jwk []byte) (string, error) {
+	o, err := parseObject(jwk)
+	if err != nil {
+		return "", errors.New("dpopbind: not a JWK, or an ambiguous one")
+	}
+	key, err := parsePublicJWK(o)
+	if err != nil {
+		return "", fmt.Errorf("dpopbind: not a usable public JWK: %w", err)
+	}
+	return key.jkt, nil
 }
 
 // parsePublicJWK reads a jwk and holds it to one encoding of one good key, so
