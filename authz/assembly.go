@@ -47,10 +47,11 @@ func (s *Server) assemble(dpop *dpopfosite.DPoP) fosite.OAuth2Provider {
 }
 
 // bearerAdmitted holds that a token without a binding needs the leave of both
-// the resource and the client.
+// the resource and the client, and that a client whose keys are enrolled gets
+// none.
 func bearerAdmitted(_ context.Context, request fosite.AccessRequester) bool {
 	s, ok := request.GetSession().(*session)
-	return ok && s.client.AllowBearer && s.grant.AllowBearer
+	return ok && s.client.AllowBearer && s.grant.AllowBearer && s.client.DPoPKeys == AnyKey
 }
 
 // nonceRequired tells whose proofs must carry a nonce: everyone's, or those of
@@ -76,7 +77,7 @@ func (h *grantHandler) HandleTokenEndpointRequest(ctx context.Context, request f
 		return errors.New("not a request of this server")
 	}
 	s.client = client.Client
-	s.event.clientID = client.ID
+	s.event.clientID, s.event.credential = client.ID, client.Credential
 	var err error
 	if s.grant, s.scopes, err = resolveGrant(s.client, s.asked); err != nil {
 		return err

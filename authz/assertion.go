@@ -2,6 +2,7 @@ package authz
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -32,7 +33,7 @@ type assertionClaims struct {
 	JTI      JTI           `json:"jti"`
 }
 
-func (s *Server) assertion(call *gatewayCall, t *Token) (string, error) {
+func (s *Server) assertion(ctx context.Context, call *gatewayCall, t *Token) (string, error) {
 	now := s.now()
 	expires := now.Add(assertionTTL)
 	if t.ExpiresAt.Before(expires) {
@@ -46,7 +47,8 @@ func (s *Server) assertion(call *gatewayCall, t *Token) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encoding the claims: %w", err)
 	}
-	return s.keys.current().Sign(now, jwks.TypeGatewayAssertion, payload)
+	signed, _, err := s.keys.sign(ctx, now, "", jwks.TypeGatewayAssertion, payload)
+	return signed, err
 }
 
 // compactJSON leaves & in URLs as it is: escaped for HTML it would take six bytes.

@@ -13,14 +13,31 @@ const (
 	AuditClientDisabled  AuditKind = "client.disabled"
 	AuditClientEnabled   AuditKind = "client.enabled"
 	AuditClientDeleted   AuditKind = "client.deleted"
+	AuditSecretRotated   AuditKind = "client.secret_rotated"
 	AuditResourceCreated AuditKind = "resource.created"
 	AuditResourceUpdated AuditKind = "resource.updated"
 	AuditResourceDeleted AuditKind = "resource.deleted"
 	AuditKeyCreated      AuditKind = "signing_key.created"
+	AuditKeyRetired      AuditKind = "signing_key.retired"
+	AuditKeyRevoked      AuditKind = "signing_key.revoked"
+	AuditKeysResealed    AuditKind = "signing_key.resealed"
+
+	AuditClientUpdated   AuditKind = "client.updated"
+	AuditDPoPKeyEnrolled AuditKind = "dpop_key.enrolled"
+	AuditDPoPKeyRemoved  AuditKind = "dpop_key.removed"
+	AuditDPoPKeyRevoked  AuditKind = "dpop_key.revoked"
+	AuditClientRevoked   AuditKind = "client.tokens_revoked"
+	AuditResourceRevoked AuditKind = "resource.tokens_revoked"
+	// AuditDPoPKeyRefused is of a key that the client may have no token for: one a
+	// second at most for each.
+	AuditDPoPKeyRefused AuditKind = "dpop_key.refused"
 
 	// Of many requests in one event, soon after them: see tally.
 	AuditTokenIntrospected AuditKind = "token.introspected"
 	AuditCallVerified      AuditKind = "call.verified"
+
+	// The first of a period, for all of it: see sighting.
+	AuditRetiredSecretUsed AuditKind = "credential.retired_used"
 )
 
 // AuditEvent is a line of the audit trail: who did what to what, when, from

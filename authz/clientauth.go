@@ -38,12 +38,9 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 		}
 	}
 	if !presented.digest.matchesAny(client.Secrets) {
-		// Only a registered ID is logged: any other may be a secret in the wrong place.
-		if client.ID == "" {
-			return nil, errInvalidClient(errors.New("unknown client"))
-		}
-		return nil, errInvalidClient(errors.New("wrong secret for client " + client.ID))
+		return nil, errInvalidClient(whyNotProven(client, presented.digest))
 	}
+	client.Credential = presented.digest.Name()
 	// From here on the client is proven to be who it says: it may be told.
 	if client.AuthMethod != presented.method { // one method a client
 		return nil, errClientRefused(client.ID, "This client is registered for "+string(client.AuthMethod)+", and authenticated by "+string(presented.method)+".")
@@ -52,6 +49,19 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 		return nil, errClientRefused(client.ID, "This client is disabled. Ask an operator to enable it.")
 	}
 	return client, nil
+}
+
+// whyNotProven is for the log and the audit trail; the client is told nothing of
+// it. Only a registered ID is logged: any other may be a secret in the wrong place.
+func whyNotProven(client *Client, presented Digest) error {
+	switch {
+	case client.ID == "":
+		return errors.New("unknown client")
+	case !client.SecretEndedAt.IsZero():
+		return &retiredSecret{clientID: client.ID, name: presented.Name(), endedAt: client.SecretEndedAt}
+	default:
+		return errors.New("wrong secret for client " + client.ID)
+	}
 }
 
 // clientOfListener tells which client a request is from where the listener knows
@@ -65,8 +75,8 @@ func (s *Server) clientOfListener(ctx context.Context, claim GatewayClaim, h htt
 	if err != nil {
 		return nil, errUnavailable("reading the gateway table", err)
 	}
-	gateway := table.identify(claim, s.now())
-	if gateway == nil || form.Has("client_id") && form.Get("client_id") != gateway.ID {
+	gateway, _, err := table.identify(claim, s.now())
+	if err != nil || form.Has("client_id") && form.Get("client_id") != gateway.ID {
 		return nil, errInvalidClient(errNotThisGateway)
 	}
 	client, err := s.store.Client(ctx, gateway.ID, s.now())

@@ -24,6 +24,9 @@ type event struct {
 	status    int
 	clientID  string
 	gatewayID string
+	// credential names the secret that the client, or the gateway, has
+	// authenticated with.
+	credential string
 	// call is the method and the URL that a gateway asks about: logged for
 	// debugging only, since a path may hold what the API keeps secret.
 	call      string
@@ -83,6 +86,14 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 		outcome = ev.err.code
 	}
 	s.metrics.observe(ev, outcome, elapsed)
+	var retired *retiredSecret
+	if ev.err != nil && errors.As(ev.err, &retired) {
+		s.noteRetiredSecret(ev, retired)
+	}
+	var key *refusedKey
+	if ev.err != nil && errors.As(ev.err, &key) {
+		s.noteRefusedKey(ev, key)
+	}
 
 	attrs := []slog.Attr{
 		slog.String("request_id", ev.requestID),
@@ -93,7 +104,7 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 		slog.String("remote", ev.remote),
 	}
 	for _, a := range []struct{ key, value string }{
-		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"token_type", ev.tokenType},
+		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"credential", ev.credential}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"token_type", ev.tokenType},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))

@@ -153,22 +153,29 @@ func (t *gatewayTable) find(url string) (found *api, path string) {
 	return nil, ""
 }
 
-// identify returns the gateway that is who it claims, or nil.
-func (t *gatewayTable) identify(claim GatewayClaim, now time.Time) *Gateway {
-	g := t.claimed(claim)
+// identify returns the gateway that is who it claims, and the name of the secret
+// that it claims it by. The error says who it is not, and wraps a retiredSecret
+// where that is why.
+func (t *gatewayTable) identify(claim GatewayClaim, now time.Time) (g *Gateway, credential string, err error) {
+	g = t.claimed(claim)
 	if claim.Secret != nil {
-		var inForce []Digest
+		var known []EndingDigest
 		if g != nil {
-			inForce = g.secretsAt(now)
+			known = g.Secrets
 		}
-		if !claim.Secret.matchesAny(inForce) {
-			return nil
+		switch secret, ok := claim.Secret.among(known); {
+		case !ok:
+			return nil, "", t.whyNot(claim)
+		case !secret.InForce(now):
+			return nil, "", &retiredSecret{clientID: g.ID, name: secret.Digest.Name(), endedAt: secret.EndsAt}
+		default:
+			credential = secret.Digest.Name()
 		}
 	}
 	if g == nil || g.Disabled {
-		return nil
+		return nil, "", t.whyNot(claim)
 	}
-	return g
+	return g, credential, nil
 }
 
 func (t *gatewayTable) claimed(claim GatewayClaim) *Gateway {
@@ -212,16 +219,6 @@ func (t *gatewayTable) baseURLsOf(g *Gateway) []string {
 	}
 	slices.Sort(all)
 	return all
-}
-
-func (g *Gateway) secretsAt(now time.Time) []Digest {
-	var digests []Digest
-	for _, s := range g.Secrets {
-		if s.EndsAt.IsZero() || s.EndsAt.After(now) {
-			digests = append(digests, s.Digest)
-		}
-	}
-	return digests
 }
 
 func (g *Gateway) fronts(resource string) bool { return slices.Contains(g.Fronts, resource) }

@@ -38,7 +38,7 @@ func (s *Server) writeIntrospection(w http.ResponseWriter, r *http.Request, call
 	if err != nil {
 		return fmt.Errorf("encoding the introspection: %w", err)
 	}
-	signed, err := s.keys.current().Sign(now, jwks.TypeIntrospection, payload)
+	signed, _, err := s.keys.sign(r.Context(), now, "", jwks.TypeIntrospection, payload)
 	if err != nil {
 		return fmt.Errorf("signing the introspection: %w", err)
 	}

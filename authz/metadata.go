@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cargokey/authz/jwks"
 )
 
 // The paths of the public listener.
@@ -16,6 +14,7 @@ const (
 	pathToken      = "/oauth/token"
 	pathIntrospect = "/oauth/introspect"
 	pathRevoke     = "/oauth/revoke"
+	pathDPoPKeys   = "/oauth/dpop-keys"
 	pathMetadata   = "/.well-known/oauth-authorization-server"
 	pathJWKS       = "/.well-known/jwks.json"
 )
@@ -36,6 +35,7 @@ type metadata struct {
 	RevocationAuthMethods    []AuthMethod `json:"revocation_endpoint_auth_methods_supported"`
 	IntrospectionAlgorithms  []string     `json:"introspection_signing_alg_values_supported"` // RFC 9701 §7
 	DPoPAlgorithms           []string     `json:"dpop_signing_alg_values_supported"`
+	DPoPKeysEndpoint         string       `json:"dpop_keys_endpoint"` // this server's own
 	ServiceDocumentation     string       `json:"service_documentation,omitempty"`
 }
 
@@ -66,8 +66,9 @@ func (s *Server) fixedMetadata(documentation string, algorithms []string) metada
 		TokenAuthMethods:         publicAuthMethods(),
 		IntrospectionAuthMethods: publicAuthMethods(),
 		RevocationAuthMethods:    publicAuthMethods(),
-		IntrospectionAlgorithms:  []string{string(jwks.Algorithm)},
+		IntrospectionAlgorithms:  []string{string(s.keys.algorithm)},
 		DPoPAlgorithms:           algorithms,
+		DPoPKeysEndpoint:         s.issuer + pathDPoPKeys,
 		ServiceDocumentation:     documentation,
 	}
 }

@@ -157,7 +157,7 @@ func TestTokensFromBeforeARotationStayGood(t *testing.T) {
 // addSigningKey stores a further key, sealed like the first.
 func (w *world) addSigningKey(signsFrom time.Time) {
 	w.t.Helper()
-	key, err := jwks.Generate(signsFrom, signsFrom)
+	key, err := jwks.Generate(jwks.ES256, signsFrom, signsFrom)
 	if err != nil {
 		w.t.Fatal(err)
 	}

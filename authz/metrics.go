@@ -18,6 +18,9 @@ type Metrics struct {
 	proofOffset   prometheus.Histogram
 	maintenance   *prometheus.CounterVec
 	checks        *prometheus.CounterVec
+
+	retiredSecrets *prometheus.CounterVec
+	unenrolledKeys *prometheus.CounterVec
 }
 
 // NewMetrics makes the metrics and registers them with r.
@@ -47,8 +50,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "authz_checks_total", Help: "Checks of tokens (token.introspected) and of calls (call.verified), by who asked, the resource where it is known, and outcome.",
 		}, []string{"kind", "client_id", "resource", "outcome"}),
+		retiredSecrets: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authz_retired_secrets_used_total", Help: "Requests that came with a secret that has ended, by the client whose it was.",
+		}, []string{"client_id"}),
 	}
-	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks)
+	m.unenrolledKeys = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authz_unenrolled_dpop_keys_total", Help: "Token requests of a client that has proven its secret, for a DPoP key that it may have no token for.",
+	}, []string{"client_id"})
+	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys)
 	return m
 }
 

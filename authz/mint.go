@@ -45,7 +45,7 @@ type minter struct{ server *Server }
 
 // GenerateAccessToken mints the token that the session was granted. Everything
 // that the Store will record is fixed here, before the token exists.
-func (m minter) GenerateAccessToken(_ context.Context, request fosite.Requester) (token, signature string, err error) {
+func (m minter) GenerateAccessToken(ctx context.Context, request fosite.Requester) (token, signature string, err error) {
 	s, ok := request.GetSession().(*session)
 	if !ok {
 		return "", "", errors.New("minting: not a session of this server")
@@ -65,27 +65,27 @@ func (m minter) GenerateAccessToken(_ context.Context, request fosite.Requester)
 	}
 	if s.client.TokenFormat == FormatOpaque {
 		token = random(OpaqueTokenPrefix)
-	} else if token, err = m.signed(s.token); err != nil {
+	} else if token, s.token.KID, err = m.signed(ctx, s.token, s.grant.SigningAlg); err != nil {
 		return "", "", err
 	}
 	s.token.Digest = DigestOf(token)
 	return token, hex.EncodeToString(s.token.Digest[:]), nil
 }
 
-func (m minter) signed(t Token) (string, error) {
+func (m minter) signed(ctx context.Context, t Token, a jwks.Algorithm) (token, kid string, err error) {
 	payload, err := json.Marshal(claims{
 		Issuer: m.server.issuer, Subject: t.ClientID, Audience: t.Resource, ClientID: t.ClientID,
 		Scope: t.Scope, IssuedAt: t.IssuedAt.Unix(), Expires: t.ExpiresAt.Unix(), JTI: t.JTI,
 		Confirm: confirm(t.JKT),
 	})
 	if err != nil {
-		return "", fmt.Errorf("encoding the claims: %w", err)
+		return "", "", fmt.Errorf("encoding the claims: %w", err)
 	}
-	token, err := m.server.keys.current().Sign(t.IssuedAt, jwks.TypeAccessToken, payload)
+	token, kid, err = m.server.keys.sign(ctx, t.IssuedAt, a, jwks.TypeAccessToken, payload)
 	if err != nil {
-		return "", fmt.Errorf("minting: %w", err)
+		return "", "", fmt.Errorf("minting: %w", err)
 	}
-	return token, nil
+	return token, kid, nil
 }
 
 // AccessTokenSignature is what fosite calls a token's name: its digest.

@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cargokey/authz/jwks"
 )
 
 // Lifetimes of access tokens.
 const (
 	DefaultTokenTTL = 10 * time.Minute
-	MaxTokenTTL     = time.Hour
+	MaxTokenTTL     = jwks.LongestLife // for as long as what signs them is published
 )
 
 // Resource is an internal API that tokens are for.
@@ -24,6 +26,8 @@ type Resource struct {
 	// RequireNonce: proofs of calls to it must carry the server's nonce, also
 	// where the server does not ask that of all.
 	RequireNonce bool
+	// SigningAlg is what its tokens are signed by; empty: the server's default.
+	SigningAlg jwks.Algorithm
 	// BaseURLs are the public URLs that its gateways are called at, normalised,
 	// without a slash at the end, sorted. None: no gateway check passes.
 	BaseURLs []string
@@ -73,7 +77,8 @@ type Grant struct {
 	Resource    string
 	Scopes      []string // sorted
 	TokenTTL    time.Duration
-	AllowBearer bool // the resource's
+	AllowBearer bool           // the resource's
+	SigningAlg  jwks.Algorithm // the resource's
 }
 
 // Client is a service: its metadata, its credentials and its grants.
@@ -85,6 +90,9 @@ type Client struct {
 	// RequireNonce: its proofs must carry the server's nonce, also where the
 	// server does not ask that of all clients.
 	RequireNonce bool
+	// DPoPKeys: with any other policy than AnyKey, a stolen secret alone yields
+	// nothing, and bearer tokens neither.
+	DPoPKeys DPoPKeyPolicy
 	// TLSName is the one name in its certificate that it is known by, where its
 	// method is TLSClientAuth.
 	TLSName     CertificateName
@@ -93,6 +101,12 @@ type Client struct {
 	Secrets     []Digest  // those in force
 	Grants      []Grant   // by resource
 	Introspects []string  // the resources that it may introspect as their gateway
+
+	// Credential names what it has authenticated with: see Digest.Name.
+	Credential string
+	// SecretEndedAt is when the secret that a Claimant came with ended; zero: it is
+	// in force, or none of the client's.
+	SecretEndedAt time.Time
 }
 
 // CertificateName is a subject alternative name of a certificate, one of the two
@@ -122,6 +136,9 @@ func (r *Resource) Validate() error {
 	if r.TokenTTL < time.Second || r.TokenTTL > MaxTokenTTL || r.TokenTTL%time.Second != 0 {
 		return fmt.Errorf("resource %s: the lifetime of tokens is %s; it may be 1s to %s, in whole seconds", r.URI, r.TokenTTL, MaxTokenTTL)
 	}
+	if r.SigningAlg != "" && !slices.Contains(jwks.Algorithms(), r.SigningAlg) {
+		return fmt.Errorf("resource %s: signing algorithm %q is not known; it may be one of %q", r.URI, r.SigningAlg, jwks.Algorithms())
+	}
 	if err := r.validateBaseURLs(); err != nil {
 		return err
 	}
@@ -147,6 +164,15 @@ func (c *Client) Validate() error {
 	}
 	if !slices.Contains(TokenFormats(), c.TokenFormat) {
 		return fmt.Errorf("client %s: token format %q is not known; it may be one of %q", c.ID, c.TokenFormat, TokenFormats())
+	}
+	if c.DPoPKeys == "" {
+		c.DPoPKeys = AnyKey
+	}
+	if err := c.DPoPKeys.Validate(); err != nil {
+		return fmt.Errorf("client %s: %w", c.ID, err)
+	}
+	if c.DPoPKeys != AnyKey && c.AllowBearer {
+		return fmt.Errorf("client %s: with DPoP keys %q it gets no bearer tokens; leave one of the two out", c.ID, string(c.DPoPKeys))
 	}
 	if len(c.Grants) == 0 && len(c.Introspects) == 0 {
 		return fmt.Errorf("client %s: give it at least one grant, or a resource to introspect", c.ID)

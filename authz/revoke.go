@@ -46,6 +46,6 @@ func (s *Server) authenticatedForm(w http.ResponseWriter, r *http.Request, ev *e
 	if err != nil {
 		return nil, nil, err
 	}
-	ev.clientID = caller.ID
+	ev.clientID, ev.credential = caller.ID, caller.Credential
 	return caller, form, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/hex"
 	"log/slog"
 )
 
@@ -23,6 +24,13 @@ type Digest [sha256.Size]byte
 
 // DigestOf is the digest of a secret or a token as it was presented.
 func DigestOf(presented string) Digest { return sha256.Sum256([]byte(presented)) }
+
+// Name is what a secret is called where people and the audit trail speak of it:
+// the beginning of its digest, which tells nothing of the secret.
+func (d Digest) Name() string { return hex.EncodeToString(d[:nameBytes]) }
+
+// nameBytes of a digest tell a client's secrets apart.
+const nameBytes = 6
 
 // matchesAny tells whether d is among stored, in a time that does not depend
 // on which one it is or on how much of one agrees.

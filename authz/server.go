@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -51,6 +53,16 @@ type Config struct {
 	// clients that are registered so.
 	RequireNonce bool
 
+	// SigningAlgorithm is what tokens for resources that have not chosen are signed
+	// by, and all else; empty: jwks.DefaultAlgorithm.
+	SigningAlgorithm jwks.Algorithm
+	// KeyRotation is how often a new signing key is made; 0: by hand only. See
+	// ValidateKeyRotation.
+	KeyRotation time.Duration
+	// KeyPublishAhead is how long it is published before it signs; it counts where
+	// KeyRotation is not 0.
+	KeyPublishAhead time.Duration
+
 	Store   Store
 	Sealer  *jwks.Sealer
 	Metrics *Metrics
@@ -76,6 +88,9 @@ type Server struct {
 	dpop        *dpopfosite.DPoP
 	oauth2      fosite.OAuth2Provider
 	proofWindow time.Duration
+	// enrolTarget is what the proofs of new DPoP keys are for.
+	enrolTarget       dpopbind.Target
+	endorsementWindow time.Duration
 	// requireNonce: of all proofs.
 	requireNonce bool
 	draining     atomic.Bool
@@ -83,8 +98,8 @@ type Server struct {
 
 // New makes a Server and brings the Store to where it can issue: partitions
 // around now, and a first signing key where there is none. It fails with
-// jwks.ErrSealedByAnother where the sealing key is not the one that sealed the
-// stored keys.
+// jwks.ErrSealedByAnother where none of the sealing keys has sealed the key that
+// signs.
 func New(ctx context.Context, c Config) (*Server, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -92,11 +107,16 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s := &Server{
 		issuer: c.Issuer, store: c.Store, log: c.Log, metrics: c.Metrics,
 		// Microseconds are what Postgres keeps.
-		now:          func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
-		proofWindow:  c.ProofLifetime + 2*c.ClockSkew,
-		requireNonce: c.RequireNonce,
+		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
+		proofWindow: c.ProofLifetime + 2*c.ClockSkew,
+		// As proofWindow, for an endorsement of the longest life.
+		endorsementWindow: dpopbind.MaxEndorsementLifetime + 2*c.ClockSkew,
+		requireNonce:      c.RequireNonce,
 	}
-	s.keys = keyring{store: c.Store, sealer: c.Sealer, now: s.now}
+	s.keys = keyring{
+		store: c.Store, sealer: c.Sealer, now: s.now, algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm),
+		rotation: c.KeyRotation, ahead: c.KeyPublishAhead,
+	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
 	s.gateways = gatewayTables{store: c.Store, log: c.Log}
 	s.tally = newTally(c.Store, s.now, c.Metrics)
@@ -110,6 +130,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	target, err := dpopbind.NewTarget(http.MethodPost, append([]string{c.Issuer + pathToken}, c.TokenEndpointAliases...)...)
 	if err != nil {
+		return nil, fmt.Errorf("configuring proofs: %w", err)
+	}
+	if s.enrolTarget, err = dpopbind.NewTarget(http.MethodPost, c.Issuer+pathDPoPKeys); err != nil {
 		return nil, fmt.Errorf("configuring proofs: %w", err)
 	}
 	s.nonces, err = dpopbind.NewNonces(dpopbind.NonceConfig{Secrets: c.NonceSecrets, Now: s.now})
@@ -133,11 +156,12 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := s.store.Maintain(ctx, s.now()); err != nil {
 		return nil, fmt.Errorf("preparing partitions: %w", err)
 	}
-	if err := s.keys.ensureFirst(ctx); err != nil {
+	unopened, err := s.keys.start(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if err := s.keys.load(ctx); err != nil {
-		return nil, err
+	if unopened != nil {
+		s.log.Warn("the server starts without some of its signing keys", "cause", unopened)
 	}
 	if err := s.gateways.load(ctx); err != nil {
 		return nil, err
@@ -157,6 +181,12 @@ func (c *Config) validate() error {
 	}
 	if c.ClockSkew < time.Second || c.ClockSkew > maxClockSkew {
 		return fmt.Errorf("the clock skew is %s; it may be 1s to %s", c.ClockSkew, maxClockSkew)
+	}
+	if c.SigningAlgorithm != "" && !slices.Contains(jwks.Algorithms(), c.SigningAlgorithm) {
+		return fmt.Errorf("the signing algorithm is %q; it may be one of %q", c.SigningAlgorithm, jwks.Algorithms())
+	}
+	if c.KeyRotation != 0 {
+		return ValidateKeyRotation(c.KeyRotation, c.KeyPublishAhead)
 	}
 	return nil
 }
@@ -190,6 +220,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle(pathToken, s.endpoint("token", s.token))
 	mux.Handle(pathIntrospect, s.endpoint("introspect", s.introspect))
 	mux.Handle(pathRevoke, s.endpoint("revoke", s.revoke))
+	mux.Handle(pathDPoPKeys, s.endpoint("dpop_keys", s.enrol))
 	mux.Handle(pathMetadata, s.endpoint("metadata", s.discover))
 	mux.Handle(pathJWKS, s.endpoint("jwks", s.jwks))
 	return mux
@@ -209,6 +240,9 @@ func (s *Server) InternalHandler(metrics http.Handler) http.Handler {
 // made hours ahead.
 const maintainEvery = 5 * time.Minute
 
+// gatewaysAge is how often what gateway checks go by is read without a reason.
+const gatewaysAge = 30 * time.Second
+
 // lastFlush bounds what Run does once its ctx has ended.
 const lastFlush = 800 * time.Millisecond
 
@@ -221,6 +255,8 @@ func (s *Server) Run(ctx context.Context) {
 	defer partitions.Stop()
 	keys := time.NewTicker(keysAge)
 	defer keys.Stop()
+	gateways := time.NewTicker(gatewaysAge)
+	defer gateways.Stop()
 	counts := time.NewTicker(tallyEvery)
 	defer counts.Stop()
 	for {
@@ -237,7 +273,8 @@ func (s *Server) Run(ctx context.Context) {
 		case <-partitions.C:
 			s.look(ctx, "partitions", func(ctx context.Context) error { return s.store.Maintain(ctx, s.now()) })
 		case <-keys.C:
-			s.look(ctx, "keys", s.keys.load)
+			s.look(ctx, "keys", s.keys.look)
+		case <-gateways.C:
 			s.look(ctx, "gateways", s.gateways.load)
 		}
 	}

@@ -28,10 +28,27 @@ var (
 	ErrNotDefined = errors.New("names a resource or a scope that is not registered")
 	// ErrProofSpent: the proof was accepted before.
 	ErrProofSpent = errors.New("the proof was spent before")
-	// ErrClientGone: the client was disabled or deleted since it authenticated.
-	ErrClientGone = errors.New("the client was disabled or deleted")
+	// ErrKeyNotAdmitted: the DPoP key is revoked, or is not one that the client
+	// may have tokens for; or there is none, and the client needs one.
+	ErrKeyNotAdmitted = errors.New("the client may have no token for this DPoP key")
+	// ErrKeyRevoked: the DPoP key is revoked, for every client and for good.
+	ErrKeyRevoked = errors.New("the DPoP key is revoked, for good")
+	// ErrNotEndorsed: the key that vouches for another one is not enrolled and in
+	// force, or the client's keys are not enrolled at all.
+	ErrNotEndorsed = errors.New("the endorsing key is not enrolled for the client and in force")
+	// ErrTooManyKeys: the client has maxDPoPKeys already, ended ones included.
+	ErrTooManyKeys = errors.New("the client has too many DPoP keys")
+	// ErrOnlySigner: no other signing key could take over.
+	ErrOnlySigner = errors.New("is the only signing key of an algorithm that is in use; make another first")
+	// ErrSigningKeyRevoked: the key that signed the token was revoked meanwhile.
+	ErrSigningKeyRevoked = errors.New("the signing key was revoked")
+	// ErrClientGone: the client was disabled or deleted, or its secret was ended at
+	// once, since it authenticated.
+	ErrClientGone = errors.New("the client was disabled or deleted, or its secret was ended")
 	// ErrNotPrepared: the database answers, and tokens cannot be recorded in it.
 	ErrNotPrepared = errors.New("the database's schema is not one that this build knows, or it is read-only, or lacks a partition for now")
+	// ErrNoSecrets: the client is known by its certificate, and has no secrets.
+	ErrNoSecrets = errors.New("is known by its certificate (tls_client_auth), and has no secrets")
 	// ErrNotOwner: the token is another client's.
 	ErrNotOwner = errors.New("the token is another client's")
 )
@@ -39,17 +56,23 @@ var (
 // Token is an issued token as the Store knows it. The token itself is not
 // stored, only its digest.
 type Token struct {
-	JTI       JTI
-	Digest    Digest
-	ClientID  string
-	Resource  string
-	Scope     string // space-separated
-	JKT       string // empty: a bearer token
-	IssuedAt  time.Time
-	ExpiresAt time.Time
-	RevokedAt time.Time // zero: not revoked
-	// Ended: not revoked, and inactive since its client or its resource is
-	// disabled or deleted, or was disabled or deleted since. Store.Tokens tells.
+	JTI      JTI
+	Digest   Digest
+	ClientID string
+	Resource string
+	Scope    string // space-separated
+	JKT      string // empty: a bearer token
+	// KID is the signing key's; empty: an opaque token.
+	KID string
+	// Credential names what the client authenticated by, as Client's secrets are
+	// named.
+	Credential string
+	IssuedAt   time.Time
+	ExpiresAt  time.Time
+	RevokedAt  time.Time // zero: not revoked
+	// Ended: not revoked itself, and inactive since its client or its resource is
+	// disabled or deleted, or was disabled or deleted or had its tokens revoked
+	// since, or since a key of its own is revoked. Store.Tokens tells.
 	Ended bool
 }
 
@@ -86,10 +109,11 @@ type Gateway struct {
 }
 
 // EndingDigest is the digest of a secret and when it ends; the zero time is
-// never.
+// never. One that has Ended is over by everyone's clock.
 type EndingDigest struct {
 	Digest Digest
 	EndsAt time.Time
+	Ended  bool
 }
 
 // Call is a call of an API that its gateway asks about. All that needs no Store
@@ -114,6 +138,12 @@ type Verdict struct {
 	Token       *Token // nil: unknown, expired, revoked, ended, or for another resource
 	ClientNonce bool   // the token's client is one whose proofs need a nonce
 	Spent       bool   // this call, and none before, has spent the proof
+}
+
+// KeyRevocation is the revocation of a signing key, and its event.
+type KeyRevocation struct {
+	KID   string
+	Event AuditEvent
 }
 
 // Issue is a token to record.
@@ -142,7 +172,9 @@ type Store interface {
 	Client(ctx context.Context, id string, now time.Time) (*Client, error)
 	// Claimant is Client for who has yet to prove to be it: where secret is not
 	// the digest of a secret in force, what the client may do is not read, so
-	// that an unknown client and a wrong secret cost the same.
+	// that an unknown client and a wrong secret cost the same. Where it is the
+	// digest of one that has ended, and is still kept, SecretEndedAt says so, at no
+	// further cost.
 	Claimant(ctx context.Context, id string, secret Digest, now time.Time) (*Client, error)
 	Clients(ctx context.Context, now time.Time) ([]*Client, error)
 	// CreateClient fails with ErrExists, ErrNameTaken or ErrNotDefined. Tokens of an earlier
@@ -154,6 +186,16 @@ type Store interface {
 	// DeleteClient fails with ErrNotFound. The client's tokens are inactive
 	// from then on.
 	DeleteClient(ctx context.Context, id string, event AuditEvent) error
+
+	// RotateSecret gives a client one more secret, in force from then on, and ends
+	// all others at othersEnd, which puts off the end of none. The zero time ends
+	// them at once, on every instance, whatever its clock. Secrets that ended
+	// SecretsKept before the event are forgotten. It fails with ErrNotFound,
+	// ErrNoSecrets, and ErrExists for a secret that the client has or has had.
+	RotateSecret(ctx context.Context, id string, secret Digest, othersEnd time.Time, event AuditEvent) error
+	// ClientSecrets lists a client's secrets, the latest first, with those that
+	// have ended and are still kept, or fails with ErrNotFound.
+	ClientSecrets(ctx context.Context, id string) ([]ClientSecret, error)
 
 	// Resource returns ErrNotFound for one that is not registered.
 	Resource(ctx context.Context, uri string) (*Resource, error)
@@ -171,7 +213,12 @@ type Store interface {
 	// RecordToken spends the proof and records the token in one step: of any
 	// number of calls with the same proof, on any number of instances, one
 	// succeeds and all others fail with ErrProofSpent. It fails with
-	// ErrClientGone where the client is not enabled.
+	// ErrClientGone where the client is not enabled or the secret that Credential
+	// names was ended at once by a rotation, with ErrKeyNotAdmitted where
+	// it may have no token for this DPoP key (or none without one), and with
+	// ErrSigningKeyRevoked. Where the client's keys are by first use, the first one
+	// is enrolled in the same step, with an event of its own: of several at once,
+	// on any number of instances, exactly one.
 	RecordToken(ctx context.Context, issue Issue) error
 	// ActiveToken returns the token of this digest if it is active at now and
 	// gateway may introspect its resource; ErrNotFound for every other case.
@@ -198,11 +245,66 @@ type Store interface {
 	// first, up to limit.
 	Tokens(ctx context.Context, clientID string, now time.Time, limit int) ([]*Token, error)
 
-	// SigningKeys returns every key of the server, sealed.
+	// SetDPoPKeyPolicy fails with ErrNotFound. Tokens that there are stay as they
+	// are; the policy is for those to come.
+	SetDPoPKeyPolicy(ctx context.Context, clientID string, policy DPoPKeyPolicy, event AuditEvent) error
+	// DPoPKeys lists what is or was enrolled for a client, the latest first; of
+	// keys that ended, those of the last 90 days at least.
+	DPoPKeys(ctx context.Context, clientID string) ([]DPoPKey, error)
+	// EnrolKey enrols a key, or enrols it anew, with another end. It fails with
+	// ErrNotFound, ErrKeyRevoked or ErrTooManyKeys.
+	EnrolKey(ctx context.Context, clientID string, key DPoPKey, event AuditEvent) error
+	// RemoveKey ends a key at the moment of the event, so that the client gets no
+	// more tokens for it; those that it has live on. It stays known as one that
+	// has ended, so that no other key becomes the client's first. It fails with
+	// ErrNotFound where no such key is in force.
+	RemoveKey(ctx context.Context, clientID, jkt string, event AuditEvent) error
+	// EndorseKey enrols a key that an enrolled one vouches for, and spends both
+	// proofs of it: of any number of equal calls one succeeds, and the others fail
+	// with ErrProofSpent. It fails with ErrClientGone where the client is not
+	// enabled, with ErrNotEndorsed, and with ErrKeyNotAdmitted where the new key is
+	// revoked or has been ended; then it writes nothing.
+	EndorseKey(ctx context.Context, e Endorsement, event AuditEvent) error
+
+	// RevokeClientTokens makes all tokens of a client inactive, and leaves it
+	// enabled. It fails with ErrNotFound. Like the two after it, it is one small
+	// write, whatever the number of tokens.
+	RevokeClientTokens(ctx context.Context, clientID string, event AuditEvent) error
+	// RevokeResourceTokens makes all tokens for a resource inactive. It fails with
+	// ErrNotFound.
+	RevokeResourceTokens(ctx context.Context, uri string, event AuditEvent) error
+	// RevokeDPoPKey makes all tokens that are bound to a key inactive, and admits
+	// none for it any more, whoever's they are: for good.
+	RevokeDPoPKey(ctx context.Context, jkt string, event AuditEvent) error
+
+	// SigningKeys returns every key of the server, sealed, those that have ended
+	// too, in the order that they sign in.
 	SigningKeys(ctx context.Context) ([]jwks.SealedKey, error)
-	// AddFirstSigningKey stores a key if there is none yet. Of several calls,
-	// on any number of instances, one stores its key; none fails for that.
+	// AddFirstSigningKey stores a key if there is none of its algorithm that nobody
+	// has ended. Of several calls, on any number of instances, one stores its key;
+	// none fails for that.
 	AddFirstSigningKey(ctx context.Context, key jwks.SealedKey, event AuditEvent) error
+	// AddNextSigningKey stores a key if the one named after is the newest of its
+	// algorithm that nobody has ended, and signs already; if the key signs a day
+	// after that one at least, and 3 to 720 hours after it was made; and if it was
+	// made now, within two hours, by the Store's own clock. It tells whether it did:
+	// of several calls, on any number of instances, one does.
+	AddNextSigningKey(ctx context.Context, key jwks.SealedKey, after string, event AuditEvent) (bool, error)
+	// AddSigningKey stores an operator's key, and revokes others, in one step. It
+	// fails with ErrChanged where the newest key of its algorithm that nobody has
+	// ended is not the one named after (empty: there is none), and with ErrNotFound
+	// where a key to revoke is not there.
+	AddSigningKey(ctx context.Context, key jwks.SealedKey, after string, event AuditEvent, revoked ...KeyRevocation) error
+	// RetireSigningKey has a key sign no more. It fails with ErrNotFound, and with
+	// ErrOnlySigner where no other key of its algorithm signs or is to sign after
+	// it, and the algorithm is byDefault or a resource's.
+	RetireSigningKey(ctx context.Context, kid string, byDefault jwks.Algorithm, event AuditEvent) error
+	// RevokeSigningKey makes all that a key has signed inactive, and any token that
+	// it signs unrecordable. It fails with ErrNotFound. A revoked key stays as it is.
+	RevokeSigningKey(ctx context.Context, kid string, event AuditEvent) error
+	// ResealSigningKeys replaces the sealed part of keys, of all or of none. It
+	// fails with ErrNotFound.
+	ResealSigningKeys(ctx context.Context, keys []jwks.SealedKey, event AuditEvent) error
 
 	// RecordEvents writes events of what changed nothing that the Store keeps:
 	// all of them or none. Events that are recorded again, since nobody knew

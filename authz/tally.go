@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type tally struct {
 	mu     sync.Mutex
 	since  time.Time // when the period that is counted began
 	counts map[tallied]*tallyCount
+	sights map[sighting]*sighted
 
 	flushing   sync.Mutex
 	unrecorded []AuditEvent // of earlier periods; nil: all are recorded
@@ -50,7 +52,7 @@ type tallyCount struct {
 }
 
 func newTally(store Store, now func() time.Time, m *Metrics) *tally {
-	return &tally{store: store, now: now, checks: m.checks, since: now(), counts: map[tallied]*tallyCount{}}
+	return &tally{store: store, now: now, checks: m.checks, since: now(), counts: map[tallied]*tallyCount{}, sights: map[sighting]*sighted{}}
 }
 
 // add counts a request by who made it. All of it comes from closed sets: the ID
@@ -71,6 +73,46 @@ func (t *tally) add(kind AuditKind, clientID, resource, outcome string) {
 	}
 	count.n++
 	count.metric.Inc()
+}
+
+// sighting is what is told apart of what is worth an event each, and may come any
+// number of times: of each the first of a period goes to the trail, with how many
+// there were.
+type sighting struct {
+	kind     AuditKind
+	clientID string
+	what     string
+}
+
+type sighted struct {
+	first AuditEvent
+	n     int64
+}
+
+// sight counts a sighting; event makes its event where it is the first.
+func (t *tally) sight(key sighting, event func() AuditEvent) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	seen := t.sights[key]
+	if seen == nil && len(t.sights) >= maxTallied {
+		key = sighting{kind: key.kind}
+		event = func() AuditEvent { return NewAuditEvent(t.now(), key.kind, ActorServer) }
+		seen = t.sights[key]
+	}
+	if seen == nil {
+		seen = &sighted{first: event()}
+		t.sights[key] = seen
+	}
+	seen.n++
+}
+
+// event is the first one's, with how many there were, and when it was: At will be
+// the moment of recording.
+func (s *sighted) event() AuditEvent {
+	e := s.first
+	e.Detail = map[string]any{"times": s.n, "first_at": e.At.Format(time.RFC3339Nano)}
+	maps.Copy(e.Detail, s.first.Detail)
+	return e
 }
 
 // flush writes what was counted to the audit trail. Where that fails it is kept
@@ -106,10 +148,13 @@ func (t *tally) record(ctx context.Context) error {
 func (t *tally) collect() []AuditEvent {
 	now := t.now()
 	t.mu.Lock()
-	counts, since := t.counts, t.since
-	t.counts, t.since = make(map[tallied]*tallyCount, len(counts)), now
+	counts, sights, since := t.counts, t.sights, t.since
+	t.counts, t.sights, t.since = make(map[tallied]*tallyCount, len(counts)), map[sighting]*sighted{}, now
 	t.mu.Unlock()
 	var events []AuditEvent
+	for _, seen := range sights {
+		events = append(events, seen.event())
+	}
 	for key, count := range counts {
 		actor := ActorServer // of what is counted without a name
 		if key.clientID != "" {

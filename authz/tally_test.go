@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -69,4 +70,62 @@ func BenchmarkTally(b *testing.B) {
 			y.add(AuditTokenIntrospected, "edge", "https://labels.test", "active")
 		}
 	})
+}
+
+func TestSightingsOfAPeriodAreOneEventEach(t *testing.T) {
+	y := newTestTally()
+	made := 0
+	see := func(what, requestID string) {
+		y.sight(sighting{AuditRetiredSecretUsed, "shop", what}, func() AuditEvent {
+			made++
+			e := NewAuditEvent(time.Now(), AuditRetiredSecretUsed, ActorServer)
+			e.ClientID, e.RequestID, e.Detail = "shop", requestID, map[string]any{"credential": what}
+			return e
+		})
+	}
+	for range 2 {
+		for _, requestID := range []string{"first", "second", "third"} {
+			see("a", requestID)
+		}
+		see("b", "first")
+		times := map[any]any{}
+		for _, e := range y.collect() {
+			times[e.Detail["credential"]] = e.Detail["times"]
+			if e.RequestID != "first" || e.ClientID != "shop" || e.Detail["first_at"] == nil {
+				t.Errorf("%+v", e)
+			}
+		}
+		if diff := cmp.Diff(map[any]any{"a": int64(3), "b": int64(1)}, times); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	if made != 4 {
+		t.Errorf("%d events were made", made)
+	}
+	if again := y.collect(); len(again) != 0 {
+		t.Errorf("%d events of nothing", len(again))
+	}
+}
+
+func TestSightingsAreBoundedAndNoneIsLost(t *testing.T) {
+	y := newTestTally()
+	const n = 3 * maxTallied
+	for i := range n {
+		y.sight(sighting{AuditRetiredSecretUsed, "shop", fmt.Sprint(i)}, func() AuditEvent {
+			e := NewAuditEvent(time.Now(), AuditRetiredSecretUsed, ActorServer)
+			e.ClientID = "shop"
+			return e
+		})
+	}
+	var sum, nameless int64
+	events := y.collect()
+	for _, e := range events {
+		sum += e.Detail["times"].(int64)
+		if e.ClientID == "" {
+			nameless += e.Detail["times"].(int64)
+		}
+	}
+	if len(events) != maxTallied+1 || sum != n || nameless != n-maxTallied {
+		t.Errorf("%d events of %d, %d of them without a name", len(events), sum, nameless)
+	}
 }

@@ -66,13 +66,27 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	return nil
 }
 
+// maxMintings bounds how often a token is made because the key that signed it
+// was revoked just then.
+const maxMintings = 3
+
 // grantToken takes the request through fosite.
 func (s *Server) grantToken(r *http.Request, state *session) (fosite.AccessResponder, error) {
 	request, err := s.oauth2.NewAccessRequest(r.Context(), r, state)
 	if err != nil {
 		return nil, err
 	}
-	return s.oauth2.NewAccessResponse(r.Context(), request)
+	for attempt := 1; ; attempt++ {
+		response, err := s.oauth2.NewAccessResponse(r.Context(), request)
+		if !errors.Is(err, ErrSigningKeyRevoked) || attempt == maxMintings {
+			return response, err
+		}
+		// The key was revoked since this instance read it. Nothing was recorded: what
+		// is asked for is made again, by the key that took over.
+		if err := s.keys.renew(r.Context(), trusts(state.token.KID)); err != nil {
+			s.log.Error("the signing keys could not be read anew", "cause", err)
+		}
+	}
 }
 
 // tokenType is RFC 6749 §7.1's, by whether the token is bound (RFC 9449 §5).
@@ -86,12 +100,14 @@ func tokenType(t Token) string {
 // recordToken spends the proof and records the token, in one step; no token
 // leaves the server that did not get past here.
 func (s *Server) recordToken(ctx context.Context, state *session) error {
+	state.token.Credential = state.client.Credential
 	ev, t := state.event, state.token
 	ev.jti, ev.jkt = t.JTI, t.JKT
 	audit := NewAuditEvent(t.IssuedAt, AuditTokenIssued, actorClient(t.ClientID))
 	audit.ClientID, audit.Resource, audit.JTI, audit.JKT = t.ClientID, t.Resource, t.JTI, t.JKT
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
-	audit.Detail = map[string]any{"scope": t.Scope, "format": string(state.client.TokenFormat), "expires_at": t.ExpiresAt.Unix()}
+	audit.Detail = map[string]any{"scope": t.Scope, "format": string(state.client.TokenFormat), "expires_at": t.ExpiresAt.Unix(),
+		"credential": t.Credential}
 
 	issue := Issue{Token: t, Event: audit}
 	if p := state.proof; p != nil {
@@ -108,6 +124,8 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 		return nil
 	case errors.Is(err, ErrProofSpent):
 		return errProofSpent()
+	case errors.Is(err, ErrKeyNotAdmitted):
+		return errKeyNotAdmitted(t.ClientID, t.JKT)
 	case errors.Is(err, ErrClientGone):
 		return errInvalidClient(err)
 	default:

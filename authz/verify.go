@@ -59,7 +59,7 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request, ev *event) error
 		return err
 	}
 	ev.clientID, ev.jti, ev.jkt, ev.tokenType = token.ClientID, token.JTI, token.JKT, tokenType(*token)
-	return s.passCall(w, call, token)
+	return s.passCall(w, r, call, token)
 }
 
 // Outcomes of a call in the tally.
@@ -106,13 +106,12 @@ func (s *Server) admitCall(ctx context.Context, call *gatewayCall) (*Token, erro
 
 // prepareCall makes every check that needs no database, the cheap ones first.
 func (s *Server) prepareCall(call *gatewayCall) error {
-	call.api, call.event.gatewayID = nil, ""
-	gateway := call.table.identify(call.claim, s.now())
-	if gateway == nil {
-		return errGatewayUnknown(call.table.whyNot(call.claim))
+	call.api, call.event.gatewayID, call.event.credential = nil, "", ""
+	gateway, credential, err := call.table.identify(call.claim, s.now())
+	if err != nil {
+		return errGatewayUnknown(err)
 	}
-	call.event.gatewayID, call.gateway = gateway.ID, gateway
-	var err error
+	call.event.gatewayID, call.event.credential, call.gateway = gateway.ID, credential, gateway
 	if call.options, err = readVerifyOptions(call.request); err != nil {
 		return err
 	}
@@ -273,7 +272,7 @@ func refuseScopes(call *gatewayCall, t *Token) *dpopbind.Refusal {
 
 // passCall answers that the call may pass, and what the API behind may want to
 // know of its caller.
-func (s *Server) passCall(w http.ResponseWriter, call *gatewayCall, t *Token) error {
+func (s *Server) passCall(w http.ResponseWriter, r *http.Request, call *gatewayCall, t *Token) error {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Auth-Client-Id", t.ClientID)
@@ -283,7 +282,7 @@ func (s *Server) passCall(w http.ResponseWriter, call *gatewayCall, t *Token) er
 		h.Set("X-Auth-Jkt", t.JKT)
 	}
 	if call.options.assertion {
-		assertion, err := s.assertion(call, t)
+		assertion, err := s.assertion(r.Context(), call, t)
 		if err != nil {
 			return fmt.Errorf("making the assertion: %w", err)
 		}

@@ -30,7 +30,7 @@ func sealer(t *testing.T, fill byte) *jwks.Sealer {
 
 func generate(t *testing.T, signsFrom time.Time) *jwks.Key {
 	t.Helper()
-	k, err := jwks.Generate(signsFrom, signsFrom)
+	k, err := jwks.Generate(jwks.ES256, signsFrom, signsFrom)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func set(t *testing.T, keys ...*jwks.Key) *jwks.Set {
 
 func sign(t *testing.T, s *jwks.Set, now time.Time, payload string) string {
 	t.Helper()
-	token, err := s.Sign(now, jwks.TypeAccessToken, []byte(payload))
+	token, _, err := s.Sign(now, jwks.ES256, jwks.TypeAccessToken, []byte(payload))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,8 @@ func TestAlteredSealedKeyDoesNotOpen(t *testing.T) {
 		"cut to the nonce":   func(k *jwks.SealedKey) { k.Sealed = k.Sealed[:12] },
 		"another's name":     func(k *jwks.SealedKey) { k.KID = other.KID },
 		"another's content":  func(k *jwks.SealedKey) { k.Sealed = other.Sealed },
-		"another algorithm":  func(k *jwks.SealedKey) { k.Algorithm = "HS256" },
+		"another algorithm":  func(k *jwks.SealedKey) { k.Algorithm = jwks.EdDSA },
+		"none we know":       func(k *jwks.SealedKey) { k.Algorithm = "HS256" },
 		"another sealed it":  func(k *jwks.SealedKey) { k.SealedBy = "x" },
 		"made earlier":       func(k *jwks.SealedKey) { k.CreatedAt = k.CreatedAt.Add(-time.Hour) },
 		"signing earlier":    func(k *jwks.SealedKey) { k.SignsFrom = k.SignsFrom.Add(-time.Hour) },
@@ -143,7 +144,10 @@ func TestTheLatestKeyThatMaySignSigns(t *testing.T) {
 		{"at the second", epoch.Add(time.Hour), second},
 		{"long after", epoch.Add(1000 * time.Hour), second},
 	} {
-		token := sign(t, s, c.now, "x")
+		token, kid, err := s.Sign(c.now, jwks.ES256, jwks.TypeAccessToken, []byte("x"))
+		if err != nil || kid != c.want.KID {
+			t.Errorf("%s: named %s, %v; want %s", c.name, kid, err, c.want.KID)
+		}
 		jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256})
 		if err != nil {
 			t.Fatal(err)
@@ -181,7 +185,7 @@ func TestVerifyRefusesWhatTheSetDidNotSignSo(t *testing.T) {
 	if _, err := s.Verify(token, "JWT"); !errors.Is(err, jwks.ErrInvalidToken) {
 		t.Errorf("another type: %v", err)
 	}
-	if _, err := s.Sign(epoch, "JWT", nil); err == nil {
+	if _, _, err := s.Sign(epoch, jwks.ES256, "JWT", nil); err == nil {
 		t.Error("a type that is not known was signed")
 	}
 }
@@ -189,7 +193,7 @@ func TestVerifyRefusesWhatTheSetDidNotSignSo(t *testing.T) {
 func TestNoTypeVerifiesAsAnother(t *testing.T) {
 	s := set(t, generate(t, epoch))
 	for _, signed := range jwks.Types() {
-		token, err := s.Sign(epoch, signed, []byte("x"))
+		token, _, err := s.Sign(epoch, jwks.ES256, signed, []byte("x"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +212,7 @@ func TestNoTypeVerifiesAsAnother(t *testing.T) {
 
 func s2kid(t *testing.T, s *jwks.Set) string {
 	t.Helper()
-	document, _ := s.Published()
+	document, _ := s.Published(epoch)
 	var published jose.JSONWebKeySet
 	if err := json.Unmarshal(document, &published); err != nil {
 		t.Fatal(err)
@@ -218,7 +222,7 @@ func s2kid(t *testing.T, s *jwks.Set) string {
 
 func TestPublishedSetIsPublicAndItsETagFollowsIt(t *testing.T) {
 	one, two := generate(t, epoch), generate(t, epoch.Add(time.Hour))
-	document, etag := set(t, one, two).Published()
+	document, etag := set(t, one, two).Published(epoch)
 	var raw struct{ Keys []map[string]any }
 	if err := json.Unmarshal(document, &raw); err != nil {
 		t.Fatal(err)
@@ -233,10 +237,10 @@ func TestPublishedSetIsPublicAndItsETagFollowsIt(t *testing.T) {
 	if diff := cmp.Diff([]string{one.KID, two.KID}, kids); diff != "" {
 		t.Errorf("kids (-want +got):\n%s", diff)
 	}
-	if _, same := set(t, two, one).Published(); same != etag {
+	if _, same := set(t, two, one).Published(epoch); same != etag {
 		t.Error("the order of loading changes the ETag")
 	}
-	if _, other := set(t, one).Published(); other == etag {
+	if _, other := set(t, one).Published(epoch); other == etag {
 		t.Error("another set has the same ETag")
 	}
 	if _, err := jwks.NewSet(nil); err == nil {
@@ -261,7 +265,7 @@ func TestKeysDoNotPrintThemselves(t *testing.T) {
 }
 
 func FuzzVerify(f *testing.F) {
-	key, err := jwks.Generate(epoch, epoch)
+	key, err := jwks.Generate(jwks.ES256, epoch, epoch)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -269,7 +273,7 @@ func FuzzVerify(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	good, err := s.Sign(epoch, jwks.TypeAccessToken, []byte(`{"a":1}`))
+	good, _, err := s.Sign(epoch, jwks.ES256, jwks.TypeAccessToken, []byte(`{"a":1}`))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -285,12 +289,12 @@ func FuzzVerify(f *testing.F) {
 }
 
 func BenchmarkSign(b *testing.B) {
-	key, _ := jwks.Generate(epoch, epoch)
+	key, _ := jwks.Generate(jwks.ES256, epoch, epoch)
 	s, _ := jwks.NewSet([]*jwks.Key{key})
 	payload := bytes.Repeat([]byte("x"), 300)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.Sign(epoch, jwks.TypeAccessToken, payload); err != nil {
+		if _, _, err := s.Sign(epoch, jwks.ES256, jwks.TypeAccessToken, payload); err != nil {
 			b.Fatal(err)
 		}
 	}

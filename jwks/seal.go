@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
+	"maps"
+	"slices"
+	"strings"
 )
 
 // ErrSealedByAnother is returned by Sealer.Open for a key that another sealing
@@ -23,43 +25,67 @@ const SealingKeySize = 32
 // SealedKey is a Key as it is stored. Nothing in it is secret without the
 // sealing key.
 type SealedKey struct {
-	KID       string
-	Algorithm string
-	PublicJWK []byte    // JSON, for those who look at the table
-	Sealed    []byte    // nonce, then AES-256-GCM of the PKCS #8 private key
-	SealedBy  string    // Sealer.ID of the sealing key
-	CreatedAt time.Time // to the microsecond
-	SignsFrom time.Time // to the microsecond
+	Info
+	PublicJWK []byte // JSON, for those who look at the table
+	Sealed    []byte // nonce, then AES-256-GCM of the PKCS #8 private key
+	SealedBy  string // Sealer.ID of the sealing key
 }
 
-// Sealer seals and opens signing keys with AES-256-GCM. It does not print its key.
+// Sealer seals and opens signing keys with AES-256-GCM. It does not print its keys.
 type Sealer struct {
-	aead cipher.AEAD
-	id   string
+	id    string // of the key that seals
+	aeads map[string]cipher.AEAD
 }
 
-// NewSealer makes a Sealer of a key of SealingKeySize bytes.
-func NewSealer(key []byte) (*Sealer, error) {
-	if len(key) != SealingKeySize {
-		return nil, fmt.Errorf("a sealing key has %d bytes, this one has %d", SealingKeySize, len(key))
+// NewSealer makes a Sealer of keys of SealingKeySize bytes. The first one seals,
+// all of them open.
+func NewSealer(keys ...[]byte) (*Sealer, error) {
+	if len(keys) == 0 {
+		return nil, errors.New("a sealing key is needed")
 	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, fmt.Errorf("preparing the sealing key: %w", err)
+	s := &Sealer{aeads: map[string]cipher.AEAD{}}
+	for i, key := range keys {
+		if len(key) != SealingKeySize {
+			return nil, fmt.Errorf("a sealing key has %d bytes, this one has %d", SealingKeySize, len(key))
+		}
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, fmt.Errorf("preparing the sealing key: %w", err)
+		}
+		aead, err := cipher.NewGCM(block)
+		if err != nil {
+			return nil, fmt.Errorf("preparing the sealing key: %w", err)
+		}
+		id := sealingKeyID(key)
+		s.aeads[id] = aead
+		if i == 0 {
+			s.id = id
+		}
 	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, fmt.Errorf("preparing the sealing key: %w", err)
-	}
-	// The prefix keeps this digest apart from any other use of the key, and 64
-	// of its bits tell sealing keys apart while giving nothing away of a key of
-	// 256 random bits.
+	return s, nil
+}
+
+// sealingKeyID names a sealing key. The prefix keeps this digest apart from any
+// other use of the key, and 64 of its bits tell sealing keys apart while giving
+// nothing away of a key of 256 random bits.
+func sealingKeyID(key []byte) string {
 	digest := sha256.Sum256(append([]byte("authz sealing key id\x00"), key...))
-	return &Sealer{aead: aead, id: base64.RawURLEncoding.EncodeToString(digest[:8])}, nil
+	return base64.RawURLEncoding.EncodeToString(digest[:8])
 }
 
-// ID names the sealing key without revealing it.
+// ID names the sealing key that seals, without revealing it.
 func (s *Sealer) ID() string { return s.id }
+
+// ids are those of all sealing keys, that which seals first.
+func (s *Sealer) ids() string {
+	all := []string{s.id}
+	for _, id := range slices.Sorted(maps.Keys(s.aeads)) {
+		if id != s.id {
+			all = append(all, id)
+		}
+	}
+	return strings.Join(all, ", ")
+}
 
 // LogValue keeps the sealing key out of logs.
 func (s *Sealer) LogValue() slog.Value { return slog.StringValue("sealing key " + s.id) }
@@ -80,30 +106,29 @@ func (s *Sealer) Seal(k *Key) (SealedKey, error) {
 	if err != nil {
 		return SealedKey{}, fmt.Errorf("encoding the public key: %w", err)
 	}
-	sealed := SealedKey{
-		KID: k.KID, Algorithm: string(Algorithm), PublicJWK: public, SealedBy: s.id,
-		CreatedAt: k.CreatedAt, SignsFrom: k.SignsFrom,
-	}
-	nonce := make([]byte, s.aead.NonceSize())
+	sealed := SealedKey{Info: k.Info, PublicJWK: public, SealedBy: s.id}
+	aead := s.aeads[s.id]
+	nonce := make([]byte, aead.NonceSize())
 	rand.Read(nonce) // never fails (crypto/rand)
-	sealed.Sealed = s.aead.Seal(nonce, nonce, der, sealed.boundData())
+	sealed.Sealed = aead.Seal(nonce, nonce, der, sealed.boundData())
 	return sealed, nil
 }
 
 // Open makes a stored key usable. It returns ErrSealedByAnother for a key that
-// another sealing key sealed, and fails on a key that was altered.
+// none of the sealing keys has sealed, and fails on a key that was altered.
 func (s *Sealer) Open(sealed SealedKey) (*Key, error) {
-	if sealed.SealedBy != s.id {
-		return nil, fmt.Errorf("%w: key %s was sealed by %s, this one is %s", ErrSealedByAnother, sealed.KID, sealed.SealedBy, s.id)
+	aead, ok := s.aeads[sealed.SealedBy]
+	if !ok {
+		return nil, fmt.Errorf("%w: key %s was sealed by %s, and here is %s", ErrSealedByAnother, sealed.KID, sealed.SealedBy, s.ids())
 	}
-	if sealed.Algorithm != string(Algorithm) {
+	if !slices.Contains(Algorithms(), sealed.Algorithm) {
 		return nil, fmt.Errorf("signing key %s: algorithm %q is not known to this build", sealed.KID, sealed.Algorithm)
 	}
-	size := s.aead.NonceSize()
+	size := aead.NonceSize()
 	if len(sealed.Sealed) < size {
 		return nil, fmt.Errorf("signing key %s is cut short", sealed.KID)
 	}
-	der, err := s.aead.Open(nil, sealed.Sealed[:size], sealed.Sealed[size:], sealed.boundData())
+	der, err := aead.Open(nil, sealed.Sealed[:size], sealed.Sealed[size:], sealed.boundData())
 	if err != nil {
 		return nil, fmt.Errorf("signing key %s was altered: %w", sealed.KID, err)
 	}
@@ -111,9 +136,9 @@ func (s *Sealer) Open(sealed SealedKey) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing key %s: %w", sealed.KID, err)
 	}
-	k, err := newKey(private, sealed.CreatedAt, sealed.SignsFrom)
+	k, err := newKey(private, sealed.Info)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("signing key %s: %w", sealed.KID, err)
 	}
 	if k.KID != sealed.KID {
 		return nil, fmt.Errorf("signing key %s is stored under another name", sealed.KID)
@@ -122,8 +147,9 @@ func (s *Sealer) Open(sealed SealedKey) (*Key, error) {
 }
 
 // boundData is authenticated with the sealed key, so that whoever writes to
-// the table cannot give one key another's name, algorithm or times. PublicJWK is
-// for readers of the table only.
+// the table cannot give one key another's name or algorithm, or make it sign at
+// another time. When it ends is written later, without a sealing key. PublicJWK
+// is for readers of the table only.
 func (k SealedKey) boundData() []byte {
 	return fmt.Appendf(nil, "authz signing key\x00%s\x00%s\x00%d\x00%d",
 		k.KID, k.Algorithm, k.CreatedAt.UnixMicro(), k.SignsFrom.UnixMicro())

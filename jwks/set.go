@@ -1,6 +1,7 @@
 package jwks
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -13,8 +14,10 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Errors of Set.Verify that callers can branch on.
+// Errors of a Set that callers can branch on.
 var (
+	// ErrNoSigner: no key of this set signs by the algorithm.
+	ErrNoSigner = errors.New("there is no key that signs by this algorithm")
 	// ErrUnknownKey: the token names no key of this set.
 	ErrUnknownKey = errors.New("signed by an unknown key")
 	// ErrInvalidToken: not a compact JWS of the type asked for, or its
@@ -22,77 +25,83 @@ var (
 	ErrInvalidToken = errors.New("not a valid signed token")
 )
 
-// Set is a snapshot of the published keys. It is immutable and safe for
-// concurrent use.
+// Set is a snapshot of the keys. It is immutable and safe for concurrent use.
 type Set struct {
-	keys      []*Key // by SignsFrom, then KID
-	published []byte
-	etag      string
+	timeline Timeline
+	keys     map[string]*Key // by KID
+	public   map[string]json.RawMessage
 }
 
-// NewSet makes a Set of at least one key.
-func NewSet(keys []*Key) (*Set, error) {
-	if len(keys) == 0 {
+// NewSet makes a Set. The others are keys that are out of the JWKS: they sign
+// nothing, and yet have superseded the ones before them. At least one key there
+// must be, or have been.
+func NewSet(keys []*Key, others ...Info) (*Set, error) {
+	if len(keys)+len(others) == 0 {
 		return nil, errors.New("a set of signing keys needs at least one")
 	}
-	s := &Set{keys: slices.Clone(keys)}
-	slices.SortFunc(s.keys, func(a, b *Key) int {
-		if c := a.SignsFrom.Compare(b.SignsFrom); c != 0 {
-			return c
+	s := &Set{keys: map[string]*Key{}, public: map[string]json.RawMessage{}}
+	infos := slices.Clone(others)
+	for _, k := range keys {
+		public, err := json.Marshal(k.Public())
+		if err != nil {
+			return nil, fmt.Errorf("encoding the JWKS: %w", err)
 		}
-		return strings.Compare(a.KID, b.KID)
-	})
-	var document jose.JSONWebKeySet
-	for _, k := range s.keys {
-		document.Keys = append(document.Keys, k.Public())
+		s.keys[k.KID], s.public[k.KID] = k, public
+		infos = append(infos, k.Info)
 	}
-	var err error
-	if s.published, err = json.Marshal(document); err != nil {
-		return nil, fmt.Errorf("encoding the JWKS: %w", err)
-	}
-	digest := sha256.Sum256(s.published)
-	s.etag = `"` + base64.RawURLEncoding.EncodeToString(digest[:12]) + `"`
+	s.timeline = NewTimeline(infos)
 	return s, nil
 }
 
-// Published is the JWKS (RFC 7517 §5), public keys only, and its strong ETag
-// (RFC 9110 §8.8.3). Callers do not modify it.
-func (s *Set) Published() (document []byte, etag string) { return s.published, s.etag }
+// Published is the JWKS (RFC 7517 §5) of the moment now, public keys only, and
+// its strong ETag (RFC 9110 §8.8.3).
+func (s *Set) Published(now time.Time) (document []byte, etag string) {
+	listed := [][]byte{}
+	for _, k := range s.timeline.Keys() {
+		if public := s.public[k.KID]; public != nil && s.timeline.Listed(k, now) {
+			listed = append(listed, public)
+		}
+	}
+	document = slices.Concat([]byte(`{"keys":[`), bytes.Join(listed, []byte(",")), []byte(`]}`))
+	digest := sha256.Sum256(document)
+	return document, `"` + base64.RawURLEncoding.EncodeToString(digest[:12]) + `"`
+}
 
-// Sign makes a compact JWS of payload with the key that signs at now. typ is
-// one of the Type constants.
-func (s *Set) Sign(now time.Time, typ string, payload []byte) (string, error) {
-	signer, ok := s.signing(now).signers[typ]
+// Trusts tells whether the set has a key, and it is not revoked there.
+func (s *Set) Trusts(kid string) bool {
+	k := s.keys[kid]
+	return k != nil && k.RevokedAt.IsZero()
+}
+
+// Sign makes a compact JWS of payload with the key that signs by the algorithm
+// at now, and names that key. typ is one of the Type constants. It fails with
+// ErrNoSigner where there is no such key.
+func (s *Set) Sign(now time.Time, a Algorithm, typ string, payload []byte) (token, kid string, err error) {
+	info, ok := s.timeline.Signer(a, now)
+	if !ok || s.keys[info.KID] == nil {
+		return "", "", fmt.Errorf("%w: %s", ErrNoSigner, a)
+	}
+	signer, ok := s.keys[info.KID].signers[typ]
 	if !ok {
-		return "", fmt.Errorf("signing: no such type of token: %q", typ)
+		return "", "", fmt.Errorf("signing: no such type of token: %q", typ)
 	}
 	signed, err := signer.Sign(payload)
 	if err != nil {
-		return "", fmt.Errorf("signing: %w", err)
+		return "", "", fmt.Errorf("signing: %w", err)
 	}
-	return signed.CompactSerialize()
-}
-
-// signing is the key that came last to sign. Where the clock is behind all of
-// them the first one signs: a clock that is off must not stop the server.
-func (s *Set) signing(now time.Time) *Key {
-	for _, k := range slices.Backward(s.keys) {
-		if !k.SignsFrom.After(now) {
-			return k
-		}
-	}
-	return s.keys[0]
+	token, err = signed.CompactSerialize()
+	return token, info.KID, err
 }
 
 // Verify checks that token is a compact JWS of type typ that a key of the set
-// signed, and returns its payload. It checks no claim.
+// signed, one that is not revoked, and returns its payload. It checks no claim.
 func (s *Set) Verify(token, typ string) ([]byte, error) {
 	// go-jose skips white space inside a compact JWS, which would make two
 	// texts one token.
 	if strings.ContainsAny(token, " \t\r\n") {
 		return nil, fmt.Errorf("%w: white space inside", ErrInvalidToken)
 	}
-	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{Algorithm})
+	jws, err := jose.ParseSignedCompact(token, joseAlgorithms())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
@@ -100,14 +109,16 @@ func (s *Set) Verify(token, typ string) ([]byte, error) {
 	if header.ExtraHeaders[jose.HeaderType] != typ { // RFC 8725 §3.11
 		return nil, fmt.Errorf("%w: typ is not %q", ErrInvalidToken, typ)
 	}
-	for _, k := range s.keys {
-		if k.KID == header.KeyID {
-			payload, err := jws.Verify(k.private.Public())
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
-			}
-			return payload, nil
-		}
+	if !s.Trusts(header.KeyID) {
+		return nil, ErrUnknownKey
 	}
-	return nil, ErrUnknownKey
+	k := s.keys[header.KeyID]
+	if header.Algorithm != string(k.Algorithm) { // RFC 8725 §3.1
+		return nil, fmt.Errorf("%w: alg is not the key's", ErrInvalidToken)
+	}
+	payload, err := jws.Verify(k.private.Public())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
+	}
+	return payload, nil
 }

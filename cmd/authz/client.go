@@ -25,6 +25,7 @@ type clientView struct {
 	TokenFormat authz.TokenFormat   `json:"token_format"`
 	BoundTokens bool                `json:"dpop_bound_access_tokens"`
 	Nonce       bool                `json:"require_nonce"`
+	DPoPKeys    authz.DPoPKeyPolicy `json:"dpop_keys,omitempty"` // where it is not any
 	Grants      map[string][]string `json:"grants"`
 	Introspects []string            `json:"introspects"`
 	SANDNS      string              `json:"tls_client_auth_san_dns,omitempty"`
@@ -38,6 +39,9 @@ func viewClient(c *authz.Client) clientView {
 		ID: c.ID, AuthMethod: c.AuthMethod, TokenFormat: c.TokenFormat, BoundTokens: !c.AllowBearer, Nonce: c.RequireNonce,
 		SANDNS: c.TLSName.DNS, SANURI: c.TLSName.URI,
 		Grants: map[string][]string{}, Introspects: append([]string{}, c.Introspects...), CreatedAt: c.CreatedAt,
+	}
+	if c.DPoPKeys != authz.AnyKey {
+		v.DPoPKeys = c.DPoPKeys
 	}
 	for _, g := range c.Grants {
 		v.Grants[g.Resource] = g.Scopes
@@ -66,6 +70,9 @@ func (v clientView) text(w io.Writer) {
 	if v.Nonce {
 		fmt.Fprintf(w, "nonce          required\n")
 	}
+	if v.DPoPKeys != "" {
+		fmt.Fprintf(w, "DPoP keys      %s\n", v.DPoPKeys)
+	}
 	for _, resource := range slices.Sorted(maps.Keys(v.Grants)) {
 		fmt.Fprintf(w, "grant          %s = %s\n", resource, strings.Join(v.Grants[resource], " "))
 	}
@@ -83,6 +90,8 @@ func (p *program) clientCommand() *cobra.Command {
 		p.clientCreate(), p.clientList(), p.clientShow(),
 		p.clientSwitch("disable", "Refuse a client, and all tokens it has, from now on", authz.AuditClientDisabled),
 		p.clientSwitch("enable", "Admit a disabled client again; its tokens from before stay inactive", authz.AuditClientEnabled),
+		p.clientRotateSecret(), p.clientSecrets(),
+		p.clientUpdate(), p.clientEnrolKey(), p.clientKeys(), p.clientRemoveKey(),
 		p.clientDelete())
 }
 
@@ -95,6 +104,7 @@ type clientFlags struct {
 	tokenFormat string
 	allowBearer bool
 	nonce       bool
+	dpopKeys    string
 }
 
 func (p *program) clientCreate() *cobra.Command {
@@ -136,6 +146,8 @@ a certificate of its own, by tls_client_auth, has none.`,
 	c.Flags().StringVar(&f.tokenFormat, "token-format", string(authz.FormatJWT), "jwt or opaque")
 	c.Flags().BoolVar(&f.nonce, "require-nonce", false, "its proofs must carry the server's nonce, whatever AUTHZ_DPOP_NONCE says")
 	c.Flags().BoolVar(&f.allowBearer, "allow-bearer", false, "let it have bearer tokens for resources that admit them")
+	c.Flags().StringVar(&f.dpopKeys, "dpop-keys", string(authz.AnyKey), "any, enrolled or first-use: which DPoP keys it may have tokens for")
+	complete(c, "dpop-keys", authz.DPoPKeyPolicies())
 	complete(c, "auth-method", authz.AuthMethods())
 	complete(c, "token-format", authz.TokenFormats())
 	return c
@@ -162,7 +174,7 @@ func complete[T ~string](c *cobra.Command, flag string, values []T) {
 func (f *clientFlags) client(id string) (*authz.Client, error) {
 	c := &authz.Client{
 		ID: id, AuthMethod: authz.AuthMethod(f.authMethod), TokenFormat: authz.TokenFormat(f.tokenFormat),
-		AllowBearer: f.allowBearer, RequireNonce: f.nonce, Introspects: f.introspects,
+		AllowBearer: f.allowBearer, RequireNonce: f.nonce, DPoPKeys: authz.DPoPKeyPolicy(f.dpopKeys), Introspects: f.introspects,
 		TLSName: authz.CertificateName{DNS: f.sanDNS, URI: f.sanURI},
 	}
 	for _, text := range f.grants {

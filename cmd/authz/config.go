@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -39,8 +40,11 @@ type config struct {
 	DatabaseURL          secret        `split_words:"true" desc:"Postgres: postgres://user:password@host/database"`
 	DatabaseURLFile      string        `split_words:"true" desc:"a file to read it from instead"`
 	TokenEndpointAliases []string      `split_words:"true" desc:"other URLs of the token endpoint that a client may sign as htu, comma-separated"`
-	KeyEncryptionKey     secret        `split_words:"true" desc:"seals the signing keys at rest: 32 random bytes, base64 (openssl rand -base64 32)"`
+	KeyEncryptionKey     secret        `split_words:"true" desc:"seals the signing keys at rest: 32 random bytes, base64 (openssl rand -base64 32); several, comma-separated, while one is replaced: the first seals, all open"`
 	KeyEncryptionKeyFile string        `split_words:"true" desc:"a file to read it from instead"`
+	SigningAlg           signingAlg    `split_words:"true" default:"ES256" desc:"ES256, EdDSA, PS256 or RS256: what tokens are signed by, where their resource has not chosen, and all else"`
+	KeyRotation          time.Duration `split_words:"true" default:"720h" desc:"how often a new signing key takes over: 24h or more, and twice the next one; 0 for never"`
+	KeyPublishAhead      time.Duration `split_words:"true" default:"24h" desc:"how long a signing key is in the JWKS before it signs: 3h to 720h"`
 	DpopNonce            nonceMode     `split_words:"true" default:"off" desc:"off or required: whether every proof must carry the server's nonce; clients can be registered to need one"`
 	DpopNonceSecret      secret        `split_words:"true" desc:"what nonces are derived from: 32 random bytes or more, base64, the same for all instances; several, comma-separated, while one is replaced: the first makes, all check (default: derived from the key encryption key)"`
 	DpopNonceSecretFile  string        `split_words:"true" desc:"a file to read it from instead"`
@@ -79,6 +83,18 @@ func (m *nonceMode) Set(s string) error {
 		return errors.New("off or required")
 	}
 	*m = nonceMode(s)
+	return nil
+}
+
+// signingAlg is a jwks.Algorithm that is known.
+type signingAlg string
+
+// Set is called by envconfig, and for flags.
+func (a *signingAlg) Set(s string) error {
+	if !slices.Contains(jwks.Algorithms(), jwks.Algorithm(s)) {
+		return fmt.Errorf("it may be one of %q", jwks.Algorithms())
+	}
+	*a = signingAlg(s)
 	return nil
 }
 
@@ -158,8 +174,8 @@ func (c *config) database() (string, error) {
 	return url, nil
 }
 
-// sealingKey is the key that seals the signing keys.
-func (c *config) sealingKey() ([]byte, error) {
+// sealingKeys are the keys that open the signing keys; the first one seals.
+func (c *config) sealingKeys() ([][]byte, error) {
 	const may = "32 random bytes in base64; make one by: openssl rand -base64 32"
 	text, err := readSecret("AUTHZ_KEY_ENCRYPTION_KEY", c.KeyEncryptionKey, c.KeyEncryptionKeyFile)
 	if err != nil {
@@ -168,25 +184,38 @@ func (c *config) sealingKey() ([]byte, error) {
 	if text == "" {
 		return nil, errors.New("AUTHZ_KEY_ENCRYPTION_KEY is not set: it is " + may)
 	}
-	key, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, errors.New("AUTHZ_KEY_ENCRYPTION_KEY is not base64: it is " + may)
+	var keys [][]byte
+	for one := range strings.SplitSeq(text, ",") {
+		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(one))
+		if err != nil {
+			return nil, errors.New("AUTHZ_KEY_ENCRYPTION_KEY is not base64: it is " + may)
+		}
+		if len(key) != jwks.SealingKeySize {
+			return nil, fmt.Errorf("AUTHZ_KEY_ENCRYPTION_KEY has %d bytes: it is %s", len(key), may)
+		}
+		keys = append(keys, key)
 	}
-	if len(key) != jwks.SealingKeySize {
-		return nil, fmt.Errorf("AUTHZ_KEY_ENCRYPTION_KEY has %d bytes: it is %s", len(key), may)
-	}
-	return key, nil
+	return keys, nil
 }
 
-// nonceSecrets are those of the variable, or the sealing key: what is derived
-// from it for nonces tells nothing of it, and all instances have it.
-func (c *config) nonceSecrets(sealingKey []byte) ([][]byte, error) {
+// sealer is for commands that make or open signing keys.
+func (c *config) sealer() (*jwks.Sealer, error) {
+	keys, err := c.sealingKeys()
+	if err != nil {
+		return nil, err
+	}
+	return jwks.NewSealer(keys...)
+}
+
+// nonceSecrets are those of the variable, or the sealing keys: what is derived
+// from them for nonces tells nothing of them, and all instances have them.
+func (c *config) nonceSecrets(sealingKeys [][]byte) ([][]byte, error) {
 	text, err := readSecret("AUTHZ_DPOP_NONCE_SECRET", c.DpopNonceSecret, c.DpopNonceSecretFile)
 	if err != nil {
 		return nil, err
 	}
 	if text == "" {
-		return [][]byte{sealingKey}, nil
+		return sealingKeys, nil
 	}
 	var secrets [][]byte
 	for one := range strings.SplitSeq(text, ",") {
@@ -219,7 +248,21 @@ func (c *config) validateServe() error {
 	if c.ClockSkew < time.Second || c.ClockSkew > 5*time.Minute {
 		return badValue("AUTHZ_CLOCK_SKEW", c.ClockSkew.String(), fieldTag("ClockSkew", "desc"))
 	}
+	if err := c.validateKeyRotation(); err != nil {
+		return err
+	}
 	return c.validateURLs()
+}
+
+// validateKeyRotation names the variable that is wrong.
+func (c *config) validateKeyRotation() error {
+	if err := authz.ValidateKeyRotation(0, c.KeyPublishAhead); err != nil {
+		return badValue("AUTHZ_KEY_PUBLISH_AHEAD", c.KeyPublishAhead.String(), fieldTag("KeyPublishAhead", "desc"))
+	}
+	if err := authz.ValidateKeyRotation(c.KeyRotation, c.KeyPublishAhead); err != nil {
+		return badValue("AUTHZ_KEY_ROTATION", c.KeyRotation.String(), fieldTag("KeyRotation", "desc"))
+	}
+	return nil
 }
 
 // validateURLs checks the listeners' addresses and the URLs but the issuer's.

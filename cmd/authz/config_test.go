@@ -27,7 +27,7 @@ func unsetAll(t *testing.T) {
 func TestEachFieldIsReadFromTheVariableThatHelpNames(t *testing.T) {
 	values := map[string]string{
 		"slice": "http://a.test,http://b.test", "time.Duration": "42s", "slog.Level": "error",
-		"main.logFormat": "text", "main.nonceMode": "required", "string": "something", "main.secret": "something",
+		"main.logFormat": "text", "main.nonceMode": "required", "main.signingAlg": "EdDSA", "string": "something", "main.secret": "something",
 	}
 	fields := 0
 	for f := range reflect.TypeFor[config]().Fields() {
@@ -78,6 +78,7 @@ func TestVariableNamesAreTheDocumentedOnes(t *testing.T) {
 		"AUTHZ_GATEWAY_SOCKETS", "AUTHZ_GATEWAY_LISTEN", "AUTHZ_GATEWAY_TLS_CERT_FILE", "AUTHZ_GATEWAY_TLS_KEY_FILE", "AUTHZ_GATEWAY_CLIENT_CA_FILE",
 		"AUTHZ_DATABASE_URL", "AUTHZ_DATABASE_URL_FILE",
 		"AUTHZ_TOKEN_ENDPOINT_ALIASES", "AUTHZ_KEY_ENCRYPTION_KEY", "AUTHZ_KEY_ENCRYPTION_KEY_FILE",
+		"AUTHZ_SIGNING_ALG", "AUTHZ_KEY_ROTATION", "AUTHZ_KEY_PUBLISH_AHEAD",
 		"AUTHZ_DPOP_NONCE", "AUTHZ_DPOP_NONCE_SECRET", "AUTHZ_DPOP_NONCE_SECRET_FILE",
 		"AUTHZ_TLS_CERT_FILE", "AUTHZ_TLS_KEY_FILE", "AUTHZ_PROOF_LIFETIME", "AUTHZ_CLOCK_SKEW",
 		"AUTHZ_SERVICE_DOCUMENTATION", "AUTHZ_LOG_LEVEL", "AUTHZ_LOG_FORMAT",
@@ -131,6 +132,12 @@ func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
 		{"AUTHZ_CLOCK_SKEW", "0s", "1s to 5m"},
 		{"AUTHZ_CLOCK_SKEW", "6m", "1s to 5m"},
 		{"AUTHZ_SERVICE_DOCUMENTATION", "docs", "a URL for the metadata"},
+		{"AUTHZ_SIGNING_ALG", "HS256", "ES256, EdDSA, PS256 or RS256"},
+		{"AUTHZ_KEY_ROTATION", "23h", "24h or more"},
+		{"AUTHZ_KEY_ROTATION", "47h", "twice the next one"},
+		{"AUTHZ_KEY_ROTATION", "-1h", "0 for never"},
+		{"AUTHZ_KEY_PUBLISH_AHEAD", "2h", "3h to 720h"},
+		{"AUTHZ_KEY_PUBLISH_AHEAD", "721h", "3h to 720h"},
 		{"AUTHZ_DPOP_NONCE", "sometimes", "off or required"},
 		{"AUTHZ_LOG_LEVEL", "loud", "debug, info, warn or error"},
 		{"AUTHZ_LOG_FORMAT", "xml", "json or text"},
@@ -166,6 +173,7 @@ func TestBadSecretIsNotRepeated(t *testing.T) {
 		{"AUTHZ_KEY_ENCRYPTION_KEY", "", "is not set"},
 		{"AUTHZ_KEY_ENCRYPTION_KEY", "sesame!", "not base64"},
 		{"AUTHZ_KEY_ENCRYPTION_KEY", long, "has 39 bytes"},
+		{"AUTHZ_KEY_ENCRYPTION_KEY", base64.StdEncoding.EncodeToString(make([]byte, 32)) + "," + long, "has 39 bytes"},
 		{"AUTHZ_DPOP_NONCE_SECRET", "sesame!", "base64 of 32 bytes"},
 		{"AUTHZ_DPOP_NONCE_SECRET", long + ",c2VzYW1lCg==", "base64 of 32 bytes"},
 		{"AUTHZ_DATABASE_URL", "", "is not set"},
@@ -192,7 +200,7 @@ func TestBadSecretIsNotRepeated(t *testing.T) {
 				_, err = read.database()
 				switch c.variable {
 				case "AUTHZ_KEY_ENCRYPTION_KEY":
-					_, err = read.sealingKey()
+					_, err = read.sealingKeys()
 				case "AUTHZ_DPOP_NONCE_SECRET":
 					_, err = read.nonceSecrets(nil)
 				}

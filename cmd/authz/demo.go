@@ -73,6 +73,9 @@ func (d *demo) opens(ctx context.Context, s *postgres.Store) error {
 		return ownerNeeded(err)
 	}
 	for _, key := range keys {
+		if key.Ended() {
+			continue
+		}
 		if _, err := d.sealer.Open(key); err != nil {
 			return err
 		}

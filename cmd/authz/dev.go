@@ -117,6 +117,7 @@ func (p *program) dev(ctx context.Context, f devFlags) (err error) {
 			TokenEndpointAliases: loopbackAliases(public.Addr()),
 			Sealer:               demo.sealer, Log: c.logger(p.err),
 			NonceSecrets: [][]byte{demo.SealingKey}, RequireNonce: c.DpopNonce == "required",
+			SigningAlgorithm: jwks.Algorithm(c.SigningAlg),
 		},
 		databaseURL: pg.URL(), public: public, internal: internal,
 	}

@@ -74,7 +74,7 @@ Start with "authz dev", which needs no configuration.`,
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(
 		p.devCommand(), p.serveCommand(), p.migrateCommand(),
-		p.resourceCommand(), p.clientCommand(), p.tokenCommand(),
+		p.resourceCommand(), p.clientCommand(), p.tokenCommand(), p.keyCommand(),
 		p.requestCommand(), p.curlCommand(), p.healthcheckCommand(), p.versionCommand(),
 	)
 	addExamples(root)

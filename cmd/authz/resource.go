@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/jwks"
 	"github.com/cargokey/authz/storage/postgres"
 )
 
@@ -25,6 +26,7 @@ type resourceView struct {
 	TokenTTL    int           `json:"token_ttl"` // seconds
 	AllowBearer bool          `json:"allow_bearer"`
 	Nonce       bool          `json:"require_nonce"`
+	SigningAlg  string        `json:"signing_alg,omitempty"` // none: the server's default
 	BaseURLs    []string      `json:"base_urls"`
 	Routes      []authz.Route `json:"routes"`
 	CreatedAt   time.Time     `json:"created_at"`
@@ -33,7 +35,7 @@ type resourceView struct {
 
 func viewResource(r *authz.Resource) resourceView {
 	return resourceView{
-		r.URI, r.Scopes, int(r.TokenTTL / time.Second), r.AllowBearer, r.RequireNonce,
+		r.URI, r.Scopes, int(r.TokenTTL / time.Second), r.AllowBearer, r.RequireNonce, string(r.SigningAlg),
 		append([]string{}, r.BaseURLs...), append([]authz.Route{}, r.Routes...), r.CreatedAt, r.UpdatedAt,
 	}
 }
@@ -44,6 +46,9 @@ func (v resourceView) text(w io.Writer) {
 		v.CreatedAt.Format(time.RFC3339), v.UpdatedAt.Format(time.RFC3339))
 	if v.Nonce {
 		fmt.Fprintf(w, "nonce         required\n")
+	}
+	if v.SigningAlg != "" {
+		fmt.Fprintf(w, "signing alg   %s\n", v.SigningAlg)
 	}
 	for _, base := range v.BaseURLs {
 		fmt.Fprintf(w, "base url      %s\n", base)
@@ -64,19 +69,21 @@ type resourceFlags struct {
 	ttl         time.Duration
 	allowBearer bool
 	nonce       bool
+	signingAlg  string
 	baseURLs    []string
 	routes      []string
 	routesFile  string
 }
 
 // resourceChanges are the flags that change something.
-var resourceChanges = []string{"scope", "ttl", "allow-bearer", "require-nonce", "base-url", "route", "routes"}
+var resourceChanges = []string{"scope", "ttl", "allow-bearer", "require-nonce", "signing-alg", "base-url", "route", "routes"}
 
 func (f *resourceFlags) register(c *cobra.Command) {
 	c.Flags().StringSliceVar(&f.scopes, "scope", nil, "scopes that the resource defines, comma-separated; repeatable")
 	c.Flags().DurationVar(&f.ttl, "ttl", authz.DefaultTokenTTL, "lifetime of its tokens: 1s to 1h")
 	c.Flags().BoolVar(&f.allowBearer, "allow-bearer", false, "admit tokens that are bound to no key, for clients that are allowed them too")
 	c.Flags().BoolVar(&f.nonce, "require-nonce", false, "calls through a gateway must carry the server's nonce, whatever AUTHZ_DPOP_NONCE says")
+	c.Flags().StringVar(&f.signingAlg, "signing-alg", "", "what its tokens are signed by: ES256, EdDSA, PS256 or RS256; empty for AUTHZ_SIGNING_ALG")
 	c.Flags().StringArrayVar(&f.baseURLs, "base-url", nil, "a public URL that callers reach it at, through its gateway; repeatable")
 	c.Flags().StringArrayVar(&f.routes, "route", nil, `"METHOD PATH SCOPE…": what a call through a gateway needs, below the base URL; repeatable`)
 	c.Flags().StringVar(&f.routesFile, "routes", "", "a file with such routes, one a line, or - for standard input")
@@ -150,7 +157,7 @@ func (p *program) resourceCreate() *cobra.Command {
 			}
 			r := &authz.Resource{
 				URI: args[0], Scopes: f.scopes, TokenTTL: f.ttl, AllowBearer: f.allowBearer,
-				RequireNonce: f.nonce, BaseURLs: f.baseURLs, Routes: routes,
+				RequireNonce: f.nonce, SigningAlg: jwks.Algorithm(f.signingAlg), BaseURLs: f.baseURLs, Routes: routes,
 				CreatedAt: event.At, UpdatedAt: event.At,
 			}
 			if err := r.Validate(); err != nil {
@@ -274,6 +281,9 @@ func (f *resourceFlags) apply(cmd *cobra.Command, r *authz.Resource, routes []au
 	if given("require-nonce") {
 		r.RequireNonce = f.nonce
 	}
+	if given("signing-alg") {
+		r.SigningAlg = jwks.Algorithm(f.signingAlg)
+	}
 	if given("base-url") {
 		r.BaseURLs = slices.DeleteFunc(slices.Clone(f.baseURLs), func(u string) bool { return u == "" })
 	}
@@ -290,7 +300,7 @@ func resourceDetail(r *authz.Resource) map[string]any {
 	}
 	return map[string]any{
 		"scopes": r.Scopes, "token_ttl": int(r.TokenTTL / time.Second), "allow_bearer": r.AllowBearer,
-		"require_nonce": r.RequireNonce, "base_urls": r.BaseURLs, "routes": routes,
+		"require_nonce": r.RequireNonce, "signing_alg": string(r.SigningAlg), "base_urls": r.BaseURLs, "routes": routes,
 	}
 }
 

@@ -59,15 +59,15 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sealingKey, err := c.sealingKey()
+	sealingKeys, err := c.sealingKeys()
 	if err != nil {
 		return err
 	}
-	sealer, err := jwks.NewSealer(sealingKey)
+	sealer, err := jwks.NewSealer(sealingKeys...)
 	if err != nil {
 		return err
 	}
-	nonceSecrets, err := c.nonceSecrets(sealingKey)
+	nonceSecrets, err := c.nonceSecrets(sealingKeys)
 	if err != nil {
 		return err
 	}
@@ -88,6 +88,7 @@ func (p *program) serve(ctx context.Context) error {
 			ServiceDocumentation: c.ServiceDocumentation,
 			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
 			NonceSecrets: nonceSecrets, RequireNonce: c.DpopNonce == "required",
+			SigningAlgorithm: jwks.Algorithm(c.SigningAlg), KeyRotation: c.KeyRotation, KeyPublishAhead: c.KeyPublishAhead,
 		},
 		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
 	}

@@ -42,38 +42,6 @@ func (p *program) tokenCommand() *cobra.Command {
 		p.tokenRevoke(), p.tokenList())
 }
 
-func (p *program) tokenRevoke() *cobra.Command {
-	return &cobra.Command{
-		Use: "revoke TOKEN_OR_JTI", Short: "Make a token inactive, on every instance at once", Args: oneArgument,
-		Long: `Make a token inactive, by the token itself or by its jti. "-" reads it from standard
-input, which keeps it out of the shell's history and the list of processes.`,
-		Example: "  authz token revoke 0193b0c4-5a4e-7c3a-8f6e-2d1f0a9b8c7d",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := p.argument(args[0])
-			if err != nil {
-				return err
-			}
-			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
-				t, err := revokeToken(ctx, s, text)
-				if err != nil {
-					// What was given may be a token: it is not repeated.
-					return about("a token that has not expired", "with this value or jti", err)
-				}
-				v := viewToken(t)
-				return p.print(v, func(w io.Writer) { fmt.Fprintf(w, "revoked %s of client %s\n", v.JTI, v.ClientID) })
-			})
-		},
-	}
-}
-
-func revokeToken(ctx context.Context, s *postgres.Store, text string) (*authz.Token, error) {
-	event := operatorEvent(authz.AuditTokenRevoked)
-	if jti, err := authz.ParseJTI(text); err == nil {
-		return s.RevokeTokenByJTI(ctx, jti, event)
-	}
-	return s.RevokeToken(ctx, authz.DigestOf(text), "", event)
-}
-
 func (p *program) tokenList() *cobra.Command {
 	var clientID string
 	var limit int
@@ -120,7 +88,7 @@ func tokenTable(w io.Writer, views []tokenView) {
 		case v.RevokedAt != nil:
 			state = "revoked"
 		case !v.Active:
-			state = "ended (its client or resource was disabled or deleted)"
+			state = "ended (with its client, resource or key: disabled, deleted or revoked)"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.JTI, v.Resource, v.Scope, bound, v.ExpiresAt.Format(time.RFC3339), state)
 	}

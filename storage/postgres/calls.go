@@ -38,6 +38,7 @@ with call as (
     join authz.clients cl on cl.id = t.client_id and cl.disabled_at is null and cl.generation = t.client_generation
     where t.digest = c.token and (t.jti between $14 and $15 or t.jti = $14) and t.expires_at > c.now and t.revoked_at is null
       and t.resource = c.resource and t.resource_generation = c.generation
+      and` + keysInForceSQL + `
     limit 1) t on true
 ), spent as (
   insert into authz.spent_proofs (digest, iat)

@@ -9,23 +9,24 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/jwks"
 )
 
 // One row a client, all that is known of it.
 const (
 	clientColumns = `
   c.id, c.token_endpoint_auth_method, c.token_format, c.allow_bearer, c.require_nonce,
-  c.tls_client_auth_san_dns, c.tls_client_auth_san_uri, c.created_at, c.disabled_at,
+  c.tls_client_auth_san_dns, c.tls_client_auth_san_uri, c.created_at, c.disabled_at, c.dpop_keys,
   array(select s.digest from authz.client_secrets s
-        where s.client_id = c.id and (s.expires_at is null or s.expires_at > $1)), `
+        where s.client_id = c.id and ` + inForce + `), `
 	gatewayColumn = `
   array(select i.resource from authz.gateway_resources i where i.client_id = c.id order by i.resource collate "C")`
 	grantsColumn = `
   (select coalesce(json_agg(g order by g.resource collate "C"), '[]') from (
-     select g.resource, r.token_ttl, r.allow_bearer, json_agg(g.scope order by g.scope collate "C") as scopes
+     select g.resource, r.token_ttl, r.allow_bearer, r.signing_alg, json_agg(g.scope order by g.scope collate "C") as scopes
      from authz.grants g join authz.resources r on r.uri = g.resource
      where g.client_id = c.id
-     group by g.resource, r.token_ttl, r.allow_bearer) g)`
+     group by g.resource, r.token_ttl, r.allow_bearer, r.signing_alg) g)`
 )
 
 const clientSQL = `
@@ -43,28 +44,29 @@ order by c.id collate "C"`
 const claimantSQL = `
 select` + clientColumns + `
   case when p.proven then ` + gatewayColumn + ` end,
-  case when p.proven then ` + grantsColumn + ` else '[]' end
-from (select exists (
-  select from authz.client_secrets s
-  where s.client_id = $2 and s.digest = $3 and (s.expires_at is null or s.expires_at > $1)) as proven) p
+  case when p.proven then ` + grantsColumn + ` else '[]' end,
+  case when not p.proven and isfinite(p.expires_at) then p.expires_at end
+from (select) one
+left join lateral (
+  select ` + inForce + ` as proven, s.expires_at from authz.client_secrets s where s.client_id = $2 and s.digest = $3) p on true
 left join authz.clients c on c.id = $2`
 
 // Client is authz.Store's.
 func (s *Store) Client(ctx context.Context, id string, now time.Time) (*authz.Client, error) {
-	return s.client(ctx, clientSQL, now, id)
+	return s.client(ctx, scanClient, clientSQL, now, id)
 }
 
 // Claimant is authz.Store's.
 func (s *Store) Claimant(ctx context.Context, id string, secret authz.Digest, now time.Time) (*authz.Client, error) {
-	return s.client(ctx, claimantSQL, now, id, secret[:])
+	return s.client(ctx, scanClaimant, claimantSQL, now, id, secret[:])
 }
 
-func (s *Store) client(ctx context.Context, sql string, args ...any) (*authz.Client, error) {
+func (s *Store) client(ctx context.Context, scan pgx.RowToFunc[*authz.Client], sql string, args ...any) (*authz.Client, error) {
 	rows, err := s.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading a client: %w", err)
 	}
-	c, err := pgx.CollectExactlyOneRow(rows, scanClient)
+	c, err := pgx.CollectExactlyOneRow(rows, scan)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, authz.ErrNotFound
@@ -89,11 +91,25 @@ func (s *Store) Clients(ctx context.Context, now time.Time) ([]*authz.Client, er
 	return clients, nil
 }
 
-func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
+// scanClaimant reads a row of claimantSQL.
+func scanClaimant(row pgx.CollectableRow) (*authz.Client, error) {
+	var endedAt *time.Time
+	c, err := scanClientAnd(row, &endedAt)
+	if err == nil && endedAt != nil {
+		c.SecretEndedAt = *endedAt
+	}
+	return c, err
+}
+
+func scanClient(row pgx.CollectableRow) (*authz.Client, error) { return scanClientAnd(row) }
+
+// scanClientAnd reads a client, and what a statement has after it.
+func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 	var (
 		c                      authz.Client
 		id, authMethod, format *string
 		sanDNS, sanURI         *string
+		keys                   *string
 		allowBearer, nonce     *bool
 		createdAt, disabledAt  *time.Time
 		secrets                [][]byte
@@ -101,10 +117,12 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 			Resource    string   `json:"resource"`
 			TokenTTL    int      `json:"token_ttl"`
 			AllowBearer bool     `json:"allow_bearer"`
+			SigningAlg  string   `json:"signing_alg"` // null leaves it empty
 			Scopes      []string `json:"scopes"`
 		}
 	)
-	if err := row.Scan(&id, &authMethod, &format, &allowBearer, &nonce, &sanDNS, &sanURI, &createdAt, &disabledAt, &secrets, &c.Introspects, &grants); err != nil {
+	columns := []any{&id, &authMethod, &format, &allowBearer, &nonce, &sanDNS, &sanURI, &createdAt, &disabledAt, &keys, &secrets, &c.Introspects, &grants}
+	if err := row.Scan(append(columns, more...)...); err != nil {
 		return nil, err
 	}
 	if id == nil { // not registered
@@ -112,6 +130,7 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 	}
 	c.ID, c.AuthMethod, c.TokenFormat = *id, authz.AuthMethod(*authMethod), authz.TokenFormat(*format)
 	c.AllowBearer, c.RequireNonce, c.CreatedAt = *allowBearer, *nonce, *createdAt
+	c.DPoPKeys = authz.DPoPKeyPolicy(*keys)
 	if disabledAt != nil {
 		c.DisabledAt = *disabledAt
 	}
@@ -122,7 +141,7 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 	for _, g := range grants {
 		c.Grants = append(c.Grants, authz.Grant{
 			Resource: g.Resource, Scopes: g.Scopes, AllowBearer: g.AllowBearer,
-			TokenTTL: time.Duration(g.TokenTTL) * time.Second,
+			TokenTTL: time.Duration(g.TokenTTL) * time.Second, SigningAlg: jwks.Algorithm(g.SigningAlg),
 		})
 	}
 	return &c, nil
@@ -131,8 +150,8 @@ func scanClient(row pgx.CollectableRow) (*authz.Client, error) {
 const (
 	createClientSQL = `
 insert into authz.clients (id, token_endpoint_auth_method, token_format, allow_bearer, created_at, require_nonce,
-  tls_client_auth_san_dns, tls_client_auth_san_uri)
-values ($1, $2, $3, $4, $5, $6, $7, $8)`
+  tls_client_auth_san_dns, tls_client_auth_san_uri, dpop_keys)
+values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, 'any'))`
 	addSecretSQL  = `insert into authz.client_secrets (client_id, digest, created_at) values ($1, $2, $3)`
 	addGrantSQL   = `insert into authz.grants (client_id, resource, scope) select $1, $2, unnest($3::text[])`
 	addGatewaySQL = `insert into authz.gateway_resources (client_id, resource) select $1, unnest($2::text[])`
@@ -150,7 +169,7 @@ func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.A
 			return err
 		}
 		if _, err := tx.Exec(ctx, createClientSQL, c.ID, string(c.AuthMethod), string(c.TokenFormat), c.AllowBearer, event.At, c.RequireNonce,
-			orNull(c.TLSName.DNS), orNull(c.TLSName.URI)); err != nil {
+			orNull(c.TLSName.DNS), orNull(c.TLSName.URI), orNull(string(c.DPoPKeys))); err != nil {
 			return err
 		}
 		for _, digest := range c.Secrets {

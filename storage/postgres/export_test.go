@@ -14,6 +14,9 @@ const (
 	RecordBoundTokenSQL = recordBoundTokenSQL
 	SpendProofSQL       = spendProofSQL
 	AdmitCallSQL        = admitCallsSQL
+	RevokeClientSQL     = revokeClientSQL
+	RevokeResourceSQL   = revokeResourceSQL
+	RevokeDPoPKeySQL    = revokeDPoPKeySQL
 	SessionSQL          = sessionSQL
 	ProofPartition      = proofPartition
 )

@@ -12,7 +12,6 @@ import (
 
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/internal/pgdev/pgtest"
-	"github.com/cargokey/authz/jwks"
 	"github.com/cargokey/authz/storage/postgres"
 )
 
@@ -34,12 +33,12 @@ type rows map[string]int
 
 func tables() []string {
 	return []string{"resources", "resource_scopes", "clients", "client_secrets", "grants", "gateway_resources",
-		"resource_base_urls", "routes", "gateway_revision", "signing_keys", "tokens", "spent_proofs", "audit_events"}
+		"resource_base_urls", "routes", "gateway_revision", "client_dpop_keys", "revoked_dpop_keys", "signing_keys", "tokens", "spent_proofs", "audit_events"}
 }
 
 func TestWriteThatFailsWasDoneWholeOrNotAtAll(t *testing.T) {
 	t.Parallel()
-	for _, name := range faultyNames() {
+	for _, name := range append(faultyNames(), dpopWriteNames()...) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
@@ -50,7 +49,11 @@ func TestWriteThatFailsWasDoneWholeOrNotAtAll(t *testing.T) {
 			}
 			populate(t, open(t, db.OwnerURL), clock())
 			store, w := openWired(t, url, options...)
-			tryFaults(t, newFaulty(t, name, store, admin), w, admin)
+			f := newFaulty(t, name, store, admin)
+			if f.begin == nil {
+				f = dpopWrites(t, store, open(t, db.OwnerURL))[name]
+			}
+			tryFaults(t, f, w, admin)
 		})
 	}
 }
@@ -81,7 +84,7 @@ func tryFaults(t *testing.T, f faulty, w *wire, admin *pgx.Conn) {
 				t.Fatalf("%s: it succeeded", where)
 			}
 			for _, verdict := range []error{authz.ErrExists, authz.ErrNotFound, authz.ErrProofSpent, authz.ErrClientGone, authz.ErrInUse, authz.ErrNotDefined,
-				authz.ErrChanged, authz.ErrURLTaken, authz.ErrNameTaken} {
+				authz.ErrChanged, authz.ErrURLTaken, authz.ErrNameTaken, authz.ErrOnlySigner} {
 				if errors.Is(err, verdict) {
 					t.Errorf("%s: it reports %v, which nobody knows", where, err)
 				}
@@ -138,12 +141,13 @@ func checkRows(t *testing.T, when string, want rows, before, after map[string][]
 
 func faultyNames() []string {
 	return []string{"RecordToken bound", "RecordToken bearer", "RevokeToken", "RevokeTokenByJTI", "AddFirstSigningKey",
-		"AdmitCall", "CreateClient", "SetClientDisabled", "SetClientDisabled off", "DeleteClient",
+		"AddNextSigningKey", "AddSigningKey", "RetireSigningKey", "RevokeSigningKey", "ResealSigningKeys",
+		"AdmitCall", "CreateClient", "SetClientDisabled", "SetClientDisabled off", "DeleteClient", "RotateSecret",
 		"CreateResource", "UpdateResource", "DeleteResource"}
 }
 
 func serverWrites(name string) bool {
-	return strings.Contains(name, "Token") || name == "AddFirstSigningKey" || name == "AdmitCall"
+	return strings.Contains(name, "Token") && !strings.HasSuffix(name, "Tokens") || name == "AddFirstSigningKey" || name == "AddNextSigningKey" || name == "AdmitCall" || name == "EndorseKey"
 }
 
 func newFaulty(t *testing.T, name string, s *postgres.Store, admin *pgx.Conn) faulty {
@@ -153,6 +157,9 @@ func newFaulty(t *testing.T, name string, s *postgres.Store, admin *pgx.Conn) fa
 	}
 	if f.begin == nil {
 		f = resourceWrites(t, s)[name]
+	}
+	if f.begin == nil {
+		f = signingKeyWrites(t, s, admin)[name]
 	}
 	return f
 }
@@ -214,17 +221,6 @@ func tokenWrites(t *testing.T, s *postgres.Store, admin *pgx.Conn) map[string]fa
 			},
 			adds: rows{"audit_events": 1},
 		},
-		"AddFirstSigningKey": {
-			begin: func(n int) func() error {
-				exec(t, admin, `delete from authz.signing_keys`)
-				now := clock()
-				k := jwks.SealedKey{KID: fmt.Sprint(n), Algorithm: string(jwks.Algorithm), PublicJWK: []byte(`{}`),
-					Sealed: []byte{1}, SealedBy: "one", CreatedAt: now, SignsFrom: now}
-				e := event(authz.AuditKeyCreated, now)
-				return func() error { return s.AddFirstSigningKey(ctx, k, e) }
-			},
-			adds: rows{"signing_keys": 1, "audit_events": 1},
-		},
 	}
 }
 
@@ -244,6 +240,14 @@ func clientWrites(t *testing.T, s *postgres.Store) map[string]faulty {
 				return func() error { return s.CreateClient(ctx, c, e) }
 			},
 			adds:  rows{"clients": 1, "client_secrets": 2, "grants": 1, "gateway_resources": 1, "audit_events": 1},
+			again: authz.ErrExists,
+		},
+		"RotateSecret": {
+			begin: func(n int) func() error {
+				id, secret, e := created(n), randomDigest(), event(authz.AuditSecretRotated, clock())
+				return func() error { return s.RotateSecret(ctx, id, secret, e.At.Add(time.Hour), e) }
+			},
+			adds:  rows{"client_secrets": 1, "audit_events": 1},
 			again: authz.ErrExists,
 		},
 		"SetClientDisabled": {

@@ -20,6 +20,8 @@ select c.id, c.disabled_at is not null, c.tls_client_auth_san_dns, c.tls_client_
   array(select s.digest from authz.client_secrets s
         where s.client_id = c.id and c.token_endpoint_auth_method <> 'tls_client_auth' order by s.digest),
   array(select coalesce(s.expires_at, 'infinity') from authz.client_secrets s
+        where s.client_id = c.id and c.token_endpoint_auth_method <> 'tls_client_auth' order by s.digest),
+  array(select s.ended from authz.client_secrets s
         where s.client_id = c.id and c.token_endpoint_auth_method <> 'tls_client_auth' order by s.digest)
 from authz.clients c
 where exists (select from authz.gateway_resources f where f.client_id = c.id)
@@ -89,8 +91,9 @@ func readGateways(ctx context.Context, tx pgx.Tx) ([]authz.Gateway, error) {
 			dns, uri *string
 			digests  [][]byte
 			ends     []pgtype.Timestamptz
+			ended    []bool
 		)
-		if err := row.Scan(&g.ID, &g.Disabled, &dns, &uri, &g.Fronts, &digests, &ends); err != nil {
+		if err := row.Scan(&g.ID, &g.Disabled, &dns, &uri, &g.Fronts, &digests, &ends, &ended); err != nil {
 			return authz.Gateway{}, err
 		}
 		g.TLSName = authz.CertificateName{DNS: orEmpty(dns), URI: orEmpty(uri)}
@@ -99,7 +102,7 @@ func readGateways(ctx context.Context, tx pgx.Tx) ([]authz.Gateway, error) {
 			case pgtype.Infinity:
 				g.Secrets = append(g.Secrets, authz.EndingDigest{Digest: authz.Digest(digest)})
 			case pgtype.Finite:
-				g.Secrets = append(g.Secrets, authz.EndingDigest{Digest: authz.Digest(digest), EndsAt: end.Time})
+				g.Secrets = append(g.Secrets, authz.EndingDigest{Digest: authz.Digest(digest), EndsAt: end.Time, Ended: ended[i]})
 			} // else it has never been in force
 		}
 		return g, nil

@@ -27,7 +27,8 @@ func TestFirstSigningKeyWaitsForAnotherInstancesFirstKey(t *testing.T) {
 	second := make(chan error, 1)
 	go func() {
 		second <- store.AddFirstSigningKey(t.Context(), jwks.SealedKey{
-			KID: "second", Algorithm: string(jwks.Algorithm), PublicJWK: []byte(`{}`), SealedBy: "one", Sealed: []byte{}, CreatedAt: now, SignsFrom: now,
+			Info:      jwks.Info{KID: "second", Algorithm: jwks.ES256, CreatedAt: now, SignsFrom: now},
+			PublicJWK: []byte(`{}`), SealedBy: "one", Sealed: []byte{},
 		}, event(authz.AuditKeyCreated, now))
 	}()
 	for list[int](t, admin, `select count(*)::int from pg_locks where not granted and locktype = 'advisory'

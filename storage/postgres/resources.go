@@ -9,10 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/jwks"
 )
 
 const resourcesSQL = `
-select r.uri, r.token_ttl, r.allow_bearer, r.require_nonce, r.created_at, r.updated_at, r.revision,
+select r.uri, r.token_ttl, r.allow_bearer, r.require_nonce, r.signing_alg, r.created_at, r.updated_at, r.revision,
   array(select s.scope from authz.resource_scopes s where s.resource = r.uri order by s.scope collate "C"),
   array(select b.base_url from authz.resource_base_urls b where b.resource = r.uri order by b.base_url collate "C"),
   (select coalesce(json_agg(json_build_object('method', o.method, 'path', o.path, 'scopes', o.scopes)
@@ -52,9 +53,10 @@ func readResources(ctx context.Context, q queryer, uri string) ([]*authz.Resourc
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*authz.Resource, error) {
 		var r authz.Resource
 		var seconds int
-		err := row.Scan(&r.URI, &seconds, &r.AllowBearer, &r.RequireNonce, &r.CreatedAt, &r.UpdatedAt, &r.Revision,
+		var alg *string
+		err := row.Scan(&r.URI, &seconds, &r.AllowBearer, &r.RequireNonce, &alg, &r.CreatedAt, &r.UpdatedAt, &r.Revision,
 			&r.Scopes, &r.BaseURLs, &r.Routes)
-		r.TokenTTL = time.Duration(seconds) * time.Second
+		r.TokenTTL, r.SigningAlg = time.Duration(seconds)*time.Second, jwks.Algorithm(orEmpty(alg))
 		return &r, err
 	})
 	if err != nil {
@@ -65,12 +67,12 @@ func readResources(ctx context.Context, q queryer, uri string) ([]*authz.Resourc
 
 const (
 	createResourceSQL = `
-insert into authz.resources (uri, token_ttl, allow_bearer, require_nonce, created_at, updated_at)
-values ($1, $2, $3, $4, $5, $5)
+insert into authz.resources (uri, token_ttl, allow_bearer, require_nonce, created_at, updated_at, signing_alg)
+values ($1, $2, $3, $4, $5, $5, $6)
 returning revision`
 	// Who has read an older revision has not seen what it would undo.
 	updateResourceSQL = `
-update authz.resources set token_ttl = $2, allow_bearer = $3, require_nonce = $4, updated_at = $5, revision = default
+update authz.resources set token_ttl = $2, allow_bearer = $3, require_nonce = $4, updated_at = $5, signing_alg = $7, revision = default
 where uri = $1 and revision = $6
 returning revision`
 	resourceExistsSQL = `select exists (select from authz.resources where uri = $1)`
@@ -92,7 +94,8 @@ func (s *Store) CreateResource(ctx context.Context, r *authz.Resource, event aut
 	event.Resource = r.URI
 	var revision int64
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, createResourceSQL, r.URI, int(r.TokenTTL/time.Second), r.AllowBearer, r.RequireNonce, event.At).Scan(&revision)
+		err := tx.QueryRow(ctx, createResourceSQL, r.URI, int(r.TokenTTL/time.Second), r.AllowBearer, r.RequireNonce, event.At,
+			orNull(string(r.SigningAlg))).Scan(&revision)
 		if err != nil {
 			return err
 		}
@@ -130,7 +133,8 @@ func (s *Store) UpdateResource(ctx context.Context, r *authz.Resource, event aut
 	event.Resource = r.URI
 	var revision int64
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, updateResourceSQL, r.URI, int(r.TokenTTL/time.Second), r.AllowBearer, r.RequireNonce, event.At, r.Revision).Scan(&revision)
+		err := tx.QueryRow(ctx, updateResourceSQL, r.URI, int(r.TokenTTL/time.Second), r.AllowBearer, r.RequireNonce, event.At, r.Revision,
+			orNull(string(r.SigningAlg))).Scan(&revision)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return notUpdated(ctx, tx, r.URI)
 		}

@@ -49,6 +49,7 @@ func forbidden(partition string) []string {
 		`delete from authz.clients`,
 		`insert into authz.client_secrets default values`,
 		`update authz.client_secrets set expires_at = null`,
+		`update authz.client_secrets set ended = false`,
 		`delete from authz.client_secrets`,
 		`insert into authz.grants default values`,
 		`update authz.grants set scope = ''`,
@@ -81,6 +82,15 @@ func forbidden(partition string) []string {
 		`select authz.next_gateway_revision()`,
 		`update authz.schema_version set version = 99`,
 		`delete from authz.schema_version`,
+		// Clients' DPoP keys.
+		`insert into authz.client_dpop_keys default values`,
+		`update authz.client_dpop_keys set expires_at = null`,
+		`delete from authz.client_dpop_keys`,
+		`select from authz.client_dpop_keys for update`,
+		`update authz.clients set dpop_keys = 'any'`,
+		`insert into authz.revoked_dpop_keys default values`,
+		`update authz.revoked_dpop_keys set jkt = ''`,
+		`delete from authz.revoked_dpop_keys`,
 		// Tokens and proofs.
 		`update authz.tokens set expires_at = now()`,
 		`update authz.tokens set jti = gen_random_uuid()`,
@@ -89,6 +99,8 @@ func forbidden(partition string) []string {
 		`update authz.tokens set resource = ''`,
 		`update authz.tokens set scope = ''`,
 		`update authz.tokens set jkt = ''`,
+		`update authz.tokens set kid = ''`,
+		`update authz.tokens set credential = ''`,
 		`update authz.tokens set issued_at = now()`,
 		`update authz.tokens set client_generation = 0`,
 		`update authz.tokens set resource_generation = 0`,
@@ -103,6 +115,11 @@ func forbidden(partition string) []string {
 		`delete from authz.` + partition,
 		// Signing keys.
 		`update authz.signing_keys set signs_from = now()`,
+		`update authz.signing_keys set retires_at = now()`,
+		`update authz.signing_keys set revoked_at = null`,
+		`update authz.signing_keys set sealed_private = ''`,
+		`insert into authz.signing_keys default values`,
+		`select from authz.signing_keys for update`,
 		`delete from authz.signing_keys`,
 		// Functions that are not the server's to call.
 		`select authz.ensure_partition('tokens', now(), now())`,
@@ -142,8 +159,8 @@ func TestServersRoleMayDoNothingButItsWork(t *testing.T) {
 	}
 	// What it may do with the tables, all of it.
 	want := []string{
-		"client_secrets SELECT", "clients SELECT", "gateway_resources SELECT", "gateway_revision SELECT", "grants SELECT",
-		"resource_base_urls SELECT", "resource_scopes SELECT", "resources SELECT", "routes SELECT", "schema_version SELECT", "signing_keys SELECT",
+		"client_dpop_keys SELECT", "client_secrets SELECT", "clients SELECT", "gateway_resources SELECT", "gateway_revision SELECT", "grants SELECT",
+		"resource_base_urls SELECT", "resource_scopes SELECT", "resources SELECT", "revoked_dpop_keys SELECT", "routes SELECT", "schema_version SELECT", "signing_keys SELECT",
 		"spent_proofs INSERT", "spent_proofs SELECT", "tokens INSERT", "tokens SELECT", "tokens.revoked_at UPDATE",
 	}
 	same(t, want, list[string](t, admin, `
@@ -152,7 +169,7 @@ func TestServersRoleMayDoNothingButItsWork(t *testing.T) {
 		select table_name || '.' || column_name || ' ' || privilege_type from information_schema.role_column_grants
 		where grantee = 'authz_server' and privilege_type = 'UPDATE'
 		order by 1`))
-	same(t, []string{"add_first_signing_key", "create_partitions", "drop_old_partition", "has_partitions"}, list[string](t, admin, `
+	same(t, []string{"add_first_signing_key", "add_next_signing_key", "create_partitions", "drop_old_partition", "enrol_endorsed_dpop_key", "enrol_first_dpop_key", "has_partitions"}, list[string](t, admin, `
 		select routine_name::text from information_schema.role_routine_grants where grantee = 'authz_server' order by 1`))
 }
 

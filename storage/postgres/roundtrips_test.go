@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,6 +24,13 @@ func TestWhatARequestNeedsIsOneRoundTrip(t *testing.T) {
 	token, revoked := issue(now), issue(now)
 	must(t, store.RecordToken(ctx, token))
 	must(t, store.RecordToken(ctx, revoked))
+	secret, retired := randomDigest(), randomDigest()
+	for _, d := range []authz.Digest{retired, secret} { // the second ends the first
+		must(t, calls.RotateSecret(ctx, shop, d, time.Time{}, event(authz.AuditSecretRotated, now)))
+	}
+	claims := func(d authz.Digest) func() error {
+		return func() error { _, err := store.Claimant(ctx, shop, d, now); return err }
+	}
 	admit := func() error {
 		_, err := store.AdmitCall(ctx, goodCall(t, calls, token.Token), now)
 		return err
@@ -35,9 +43,12 @@ func TestWhatARequestNeedsIsOneRoundTrip(t *testing.T) {
 			i.Proof = nil
 			return store.RecordToken(ctx, i)
 		},
-		"ActiveToken": func() error { _, err := store.ActiveToken(ctx, token.Token.Digest, edge, now); return err },
-		"Client":      func() error { _, err := store.Client(ctx, shop, now); return err },
-		"Ready":       func() error { return store.Ready(ctx, now) },
+		"ActiveToken":               func() error { _, err := store.ActiveToken(ctx, token.Token.Digest, edge, now); return err },
+		"Client":                    func() error { _, err := store.Client(ctx, shop, now); return err },
+		"Claimant by its secret":    claims(secret),
+		"Claimant by a wrong one":   claims(randomDigest()),
+		"Claimant by a retired one": claims(retired),
+		"Ready":                     func() error { return store.Ready(ctx, now) },
 		"RevokeToken": func() error {
 			_, err := store.RevokeToken(ctx, revoked.Token.Digest, shop, event(authz.AuditTokenRevoked, now))
 			return err

@@ -25,50 +25,82 @@ func liveRange(now time.Time) (from, to [16]byte) {
 	return authz.JTIFloor(now.Add(-authz.MaxTokenTTL - clockDisagreement)), authz.JTIFloor(now.Add(clockDisagreement))
 }
 
-const tokenColumns = `jti, digest, client_id, resource, scope, jkt, issued_at, expires_at`
+const tokenColumns = `jti, digest, client_id, resource, scope, jkt, issued_at, expires_at, kid, credential`
 
 // The client is looked at in the statement that records its token, so that
 // none is recorded for a client that is disabled by then. A token that is
 // recorded while its client is being disabled carries the generation of before.
 // The resource is there as long as a client that it is granted to is.
+//
+// A token for a DPoP key or by a signing key that is being revoked meanwhile is
+// inactive wherever it is looked for: here this only saves handing it out.
+//
+// admitted is null where the key may be the first of its client, as far as the
+// statement's own moment can tell.
 const tokenClientSQL = `
-  select c.generation as client_generation, r.generation as resource_generation
+  select c.generation as client_generation, r.generation as resource_generation,
+    not exists (select from authz.signing_keys s where s.kid = $9 and s.revoked_at is not null) as signed,
+    case
+      when $6::text is null then c.dpop_keys = 'any'
+      when exists (select from authz.revoked_dpop_keys k where k.jkt = $6) then false
+      when c.dpop_keys = 'any' then true
+      when exists (select from authz.client_dpop_keys k
+        where k.client_id = c.id and k.jkt = $6 and not k.ended and (k.expires_at is null or k.expires_at > $7)) then true
+      when c.dpop_keys = 'first-use' and not exists (select from authz.client_dpop_keys k where k.client_id = c.id) then null
+      else false
+    end as admitted
   from authz.clients c join authz.resources r on r.uri = $4
-  where c.id = $3 and c.disabled_at is null`
+  where c.id = $3 and c.disabled_at is null and` + notEndedSQL
 
 const recordBearerTokenSQL = `
 with client as (` + tokenClientSQL + `
 ), token as (
   insert into authz.tokens (` + tokenColumns + `, client_generation, resource_generation)
-  select $1, $2, $3, $4, $5, $6, $7, $8, client_generation, resource_generation from client
+  select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, client_generation, resource_generation from client
+  where signed and admitted
   returning jti
 ), event as (
   insert into authz.audit_events (` + eventColumns + `)
-  select $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 from token
+  select $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21 from token
 )
-select exists (select from client), exists (select from token)`
+select exists (select from client), exists (select from client where signed), exists (select from client where admitted),
+  exists (select from token)`
 
 // One statement spends the proof and records the token. Of two equal proofs the
 // second one waits at the unique index of the partition until the first one's
 // transaction has ended. The look before it finds the same name with another
 // iat, which may lie in another partition.
+//
+// A key is enrolled by first use only after its proof is spent, so that none is
+// by a proof that was accepted before. Which key was first is decided by a
+// function, which sees what others have done since this statement began.
 const recordBoundTokenSQL = `
-with client as (` + tokenClientSQL + `
+with client as materialized (` + tokenClientSQL + `
 ), spent as (
   insert into authz.spent_proofs (digest, iat)
-  select $20, $21 from client
-  where not exists (select from authz.spent_proofs where digest = $20 and iat between $22 and $23)
+  select $22, $23 from client
+  where signed and admitted is not false
+    and not exists (select from authz.spent_proofs where digest = $22 and iat between $24 and $25)
   on conflict do nothing
   returning iat
+), enrolled as materialized (
+  select authz.enrol_first_dpop_key($3, $6, $7) as now from spent, client where client.admitted is null
 ), token as (
   insert into authz.tokens (` + tokenColumns + `, client_generation, resource_generation)
-  select $1, $2, $3, $4, $5, $6, $7, $8, client_generation, resource_generation from spent, client
+  select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, client_generation, resource_generation from spent, client
+  where coalesce(admitted, (select true from enrolled))
   returning jti
 ), event as (
   insert into authz.audit_events (` + eventColumns + `)
-  select $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 from token
+  select $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21 from token
+), enrolment as (
+  insert into authz.audit_events (` + eventColumns + `)
+  select $26, $12, '` + string(authz.AuditDPoPKeyEnrolled) + `', $14, $15, null, null, $18, $19, $20, '{"by": "first-use"}' from token, enrolled
+  where enrolled.now
 )
-select exists (select from client), exists (select from token)`
+select exists (select from client), exists (select from client where signed),
+  exists (select from client where admitted is not false),
+  exists (select from token)`
 
 // RecordToken is authz.Store's.
 func (s *Store) RecordToken(ctx context.Context, issue authz.Issue) error {
@@ -76,8 +108,12 @@ func (s *Store) RecordToken(ctx context.Context, issue authz.Issue) error {
 	if issue.Proof != nil {
 		sql = recordBoundTokenSQL
 	}
-	var client, recorded bool
-	if err := s.pool.QueryRow(ctx, sql, recordArgs(issue)...).Scan(&client, &recorded); err != nil {
+	var client, signed, admitted, recorded bool
+	err := s.pool.QueryRow(ctx, sql, recordArgs(issue)...).Scan(&client, &signed, &admitted, &recorded)
+	if violates(err, "client_dpop_keys_first_use") { // another key was the first
+		return authz.ErrKeyNotAdmitted
+	}
+	if err != nil {
 		return fmt.Errorf("recording a token: %w", err)
 	}
 	switch {
@@ -85,6 +121,10 @@ func (s *Store) RecordToken(ctx context.Context, issue authz.Issue) error {
 		return nil
 	case !client:
 		return authz.ErrClientGone
+	case !admitted:
+		return authz.ErrKeyNotAdmitted
+	case !signed:
+		return authz.ErrSigningKeyRevoked
 	default:
 		return authz.ErrProofSpent
 	}
@@ -96,12 +136,20 @@ func recordArgs(issue authz.Issue) []any {
 	t := issue.Token
 	args := append([]any{
 		[16]byte(t.JTI), t.Digest[:], t.ClientID, t.Resource, t.Scope, orNull(t.JKT), t.IssuedAt, t.ExpiresAt,
+		orNull(t.KID), orNull(t.Credential),
 	}, eventValues(issue.Event)...)
 	if p := issue.Proof; p != nil {
-		args = append(args, p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window))
+		args = append(args, p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window),
+			[16]byte(authz.NewJTI(t.IssuedAt)))
 	}
 	return args
 }
+
+// Whatever was signed by, or is bound to, a key that was revoked is worth
+// nothing: a look into two tables that are nearly empty.
+const keysInForceSQL = `
+  not exists (select from authz.revoked_dpop_keys k where k.jkt = t.jkt)
+  and not exists (select from authz.signing_keys s where s.kid = t.kid and s.revoked_at is not null)`
 
 // A token of a client or a resource that was registered anew under an old name
 // carries another generation.
@@ -111,9 +159,10 @@ from authz.tokens t
 join authz.clients c on c.id = t.client_id and c.disabled_at is null and c.generation = t.client_generation
 join authz.gateway_resources g on g.client_id = $5 and g.resource = t.resource
 join authz.resources r on r.uri = t.resource and r.generation = t.resource_generation
-where t.digest = $1 and (t.jti between $2 and $3 or t.jti = $2) and t.expires_at > $4 and t.revoked_at is null`
+where t.digest = $1 and (t.jti between $2 and $3 or t.jti = $2) and t.expires_at > $4 and t.revoked_at is null
+  and` + keysInForceSQL
 
-const readTokenColumns = `t.jti, t.digest, t.client_id, t.resource, t.scope, t.jkt, t.issued_at, t.expires_at, t.revoked_at`
+const readTokenColumns = `t.jti, t.digest, t.client_id, t.resource, t.scope, t.jkt, t.issued_at, t.expires_at, t.revoked_at, t.kid, t.credential`
 
 // ActiveToken is authz.Store's.
 func (s *Store) ActiveToken(ctx context.Context, digest authz.Digest, gateway string, now time.Time) (*authz.Token, error) {
@@ -195,7 +244,7 @@ func (s *Store) RevokeTokenByJTI(ctx context.Context, jti authz.JTI, event authz
 }
 
 const tokensSQL = `
-select ` + readTokenColumns + `, c.id is null or r.uri is null
+select ` + readTokenColumns + `, c.id is null or r.uri is null or not (` + keysInForceSQL + `)
 from authz.tokens t
 left join authz.clients c on c.id = t.client_id and c.disabled_at is null and c.generation = t.client_generation
 left join authz.resources r on r.uri = t.resource and r.generation = t.resource_generation
@@ -241,15 +290,16 @@ func scanToken(row pgx.CollectableRow, more ...any) (*authz.Token, error) {
 		t         authz.Token
 		jti       [16]byte
 		digest    []byte
-		jkt       *string
 		revokedAt *time.Time
+
+		jkt, kid, credential *string
 	)
-	columns := []any{&jti, &digest, &t.ClientID, &t.Resource, &t.Scope, &jkt, &t.IssuedAt, &t.ExpiresAt, &revokedAt}
+	columns := []any{&jti, &digest, &t.ClientID, &t.Resource, &t.Scope, &jkt, &t.IssuedAt, &t.ExpiresAt, &revokedAt, &kid, &credential}
 	if err := row.Scan(append(columns, more...)...); err != nil {
 		return nil, err
 	}
 	t.JTI, t.Digest = jti, authz.Digest(digest)
-	t.JKT = orEmpty(jkt)
+	t.JKT, t.KID, t.Credential = orEmpty(jkt), orEmpty(kid), orEmpty(credential)
 	if revokedAt != nil {
 		t.RevokedAt = *revokedAt
 	}

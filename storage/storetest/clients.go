@@ -30,7 +30,7 @@ func clients() []property {
 func clientRoundTrip(t *testing.T, w *world) {
 	w.populate(t)
 	c := &authz.Client{
-		ID: "Parcel.desk_9-x", AuthMethod: authz.ClientSecretPost, TokenFormat: authz.FormatOpaque, AllowBearer: true,
+		ID: "Parcel.desk_9-x", AuthMethod: authz.ClientSecretPost, TokenFormat: authz.FormatOpaque, AllowBearer: true, DPoPKeys: authz.FirstUseKey,
 		CreatedAt: w.now, Secrets: []authz.Digest{randomDigest(), randomDigest()},
 		Grants: []authz.Grant{
 			{Resource: labels, Scopes: []string{"read"}, TokenTTL: 10 * time.Minute, AllowBearer: true},

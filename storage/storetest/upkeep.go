@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/cargokey/authz/authz"
-	"github.com/cargokey/authz/jwks"
 )
 
 func upkeep() []property {
@@ -14,13 +13,6 @@ func upkeep() []property {
 		{"NotReadyUntilTokensOfNowCanBeRecorded", readiness},
 		{"MaintainingAgainAndAtOnceChangesNothing", maintainAgain},
 		{"TokensOfTheNextHoursCanBeRecorded", nextHours},
-	}
-}
-
-func signingKeys() []property {
-	return []property{
-		{"FirstKeyIsStoredOnce", firstKey},
-		{"OfManyFirstKeysOneIsStored", firstKeyAtOnce},
 	}
 }
 
@@ -68,43 +60,5 @@ func nextHours(t *testing.T, w *world) {
 		if !w.activeFor(t, i.Token, edge, at) {
 			t.Errorf("%d hours on: not active", h)
 		}
-	}
-}
-
-func (w *world) sealedKey(kid string) jwks.SealedKey {
-	return jwks.SealedKey{
-		KID: kid, Algorithm: string(jwks.Algorithm), PublicJWK: []byte(`{"kty": "EC"}`),
-		Sealed: []byte{0, 1, 2, 255}, SealedBy: "one", CreatedAt: w.now, SignsFrom: w.now.Add(time.Minute),
-	}
-}
-
-func firstKey(t *testing.T, w *world) {
-	w.populate(t)
-	ctx := t.Context()
-	none, err := w.Servers[0].SigningKeys(ctx)
-	must(t, err)
-	same(t, []jwks.SealedKey{}, none)
-	e := authz.NewAuditEvent(w.now, authz.AuditKeyCreated, authz.ActorServer)
-	w.writes(t, func() error { return w.Servers[0].AddFirstSigningKey(ctx, w.sealedKey("a"), e) }, e)
-	late := authz.NewAuditEvent(w.now, authz.AuditKeyCreated, authz.ActorServer)
-	w.writes(t, func() error { return w.Servers[1].AddFirstSigningKey(ctx, w.sealedKey("b"), late) })
-	for _, s := range []authz.Store{w.Operator, w.Servers[0], w.Servers[1]} {
-		keys, err := s.SigningKeys(ctx)
-		must(t, err)
-		same(t, []jwks.SealedKey{w.sealedKey("a")}, keys)
-	}
-}
-
-func firstKeyAtOnce(t *testing.T, w *world) {
-	w.populate(t)
-	before := len(w.Events(t))
-	same(t, []int{16}, atOnce(t, 16, func(ctx context.Context, i int) error {
-		e := authz.NewAuditEvent(w.now, authz.AuditKeyCreated, authz.ActorServer)
-		return w.Servers[i%2].AddFirstSigningKey(ctx, w.sealedKey(string(rune('a'+i))), e)
-	}))
-	keys, err := w.Servers[0].SigningKeys(t.Context())
-	must(t, err)
-	if events := len(w.Events(t)) - before; len(keys) != 1 || events != 1 {
-		t.Errorf("%d keys, %d events; want one each", len(keys), events)
 	}
 }

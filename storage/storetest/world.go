@@ -58,8 +58,9 @@ func (w *world) resource(uri string) *authz.Resource {
 func (w *world) client(id string) *authz.Client {
 	return &authz.Client{
 		ID: id, AuthMethod: authz.ClientSecretBasic, TokenFormat: authz.FormatJWT, CreatedAt: w.now,
-		Secrets: []authz.Digest{randomDigest()},
-		Grants:  []authz.Grant{{Resource: labels, Scopes: []string{"read", "write"}, TokenTTL: 10 * time.Minute, AllowBearer: true}},
+		DPoPKeys: authz.AnyKey,
+		Secrets:  []authz.Digest{randomDigest()},
+		Grants:   []authz.Grant{{Resource: labels, Scopes: []string{"read", "write"}, TokenTTL: 10 * time.Minute, AllowBearer: true}},
 	}
 }
 

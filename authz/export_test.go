@@ -1,0 +1,6 @@
+package authz
+
+import "context"
+
+// LookAfterKeys is the upkeep of keys, without waiting for its turn.
+func (s *Server) LookAfterKeys(ctx context.Context) error { return s.keys.look(ctx) }

@@ -1,0 +1,120 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cargokey/authz/authz"
+)
+
+// inForce is which of a client's secrets s counts at $1.
+const inForce = `not s.ended and (s.expires_at is null or s.expires_at > $1)`
+
+// notEndedSQL holds of the client c while the secret that $10 names was not ended
+// at once: whoever authenticated by it a moment before gets no token any more.
+const notEndedSQL = `
+  not exists (select from authz.client_secrets s where s.client_id = c.id and s.ended and encode(substr(s.digest, 1, 6), 'hex') = $10)`
+
+// The first statement waits, at its trigger, for whoever else changes a
+// registration, so that the others see all secrets that there are.
+const (
+	addAnotherSecretSQL = `
+insert into authz.client_secrets (client_id, digest, created_at)
+select c.id, $2, $3 from authz.clients c where c.id = $1 and c.token_endpoint_auth_method <> 'tls_client_auth'`
+	endOtherSecretsSQL = `
+update authz.client_secrets set expires_at = least(expires_at, $3), ended = ended or $4
+where client_id = $1 and digest <> $2`
+	forgetSecretsSQL = `delete from authz.client_secrets where client_id = $1 and expires_at < $2`
+	clientExistsSQL  = `select exists (select from authz.clients where id = $1)`
+)
+
+// RotateSecret is authz.Store's.
+func (s *Store) RotateSecret(ctx context.Context, id string, secret authz.Digest, othersEnd time.Time, event authz.AuditEvent) error {
+	event.ClientID = id
+	atOnce := othersEnd.IsZero()
+	if atOnce {
+		othersEnd = event.At
+	}
+	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
+		// Of two rotations at once, the later one knows the secret of the earlier.
+		if _, err := tx.Exec(ctx, holdRegistrationsSQL); err != nil {
+			return err
+		}
+		added, err := tx.Exec(ctx, addAnotherSecretSQL, id, secret[:], event.At)
+		if err != nil {
+			return err
+		}
+		if added.RowsAffected() == 0 {
+			return whyNoSecret(ctx, tx, id)
+		}
+		if _, err := tx.Exec(ctx, endOtherSecretsSQL, id, secret[:], othersEnd, atOnce); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, forgetSecretsSQL, id, event.At.Add(-authz.SecretsKept))
+		return err
+	})
+	switch {
+	case err == nil, errors.Is(err, authz.ErrNotFound), errors.Is(err, authz.ErrNoSecrets):
+		return err
+	case violates(err, "client_secrets_client_id_fkey"): // it was deleted meanwhile
+		return authz.ErrNotFound
+	case violates(err, "client_secrets_pkey"):
+		return authz.ErrExists
+	default:
+		return fmt.Errorf("rotating a secret: %w", err)
+	}
+}
+
+func whyNoSecret(ctx context.Context, tx pgx.Tx, id string) error {
+	var exists bool
+	if err := tx.QueryRow(ctx, clientExistsSQL, id).Scan(&exists); err != nil {
+		return err
+	}
+	if exists {
+		return authz.ErrNoSecrets
+	}
+	return authz.ErrNotFound
+}
+
+const clientSecretsSQL = `
+select s.digest, s.created_at, case when s.expires_at = '-infinity' then s.created_at else nullif(s.expires_at, 'infinity') end, s.ended
+from authz.clients c left join authz.client_secrets s on s.client_id = c.id
+where c.id = $1
+order by s.created_at desc, s.digest`
+
+// ClientSecrets is authz.Store's.
+func (s *Store) ClientSecrets(ctx context.Context, id string) ([]authz.ClientSecret, error) {
+	rows, err := s.pool.Query(ctx, clientSecretsSQL, id)
+	if err != nil {
+		return nil, fmt.Errorf("listing secrets: %w", err)
+	}
+	var (
+		secrets            []authz.ClientSecret
+		digest             []byte
+		createdAt, expires *time.Time
+		ended              *bool
+	)
+	found, err := pgx.ForEachRow(rows, []any{&digest, &createdAt, &expires, &ended}, func() error {
+		if digest == nil { // the client has none
+			return nil
+		}
+		secret := authz.ClientSecret{CreatedAt: *createdAt}
+		secret.Digest, secret.Ended = authz.Digest(digest), *ended
+		if expires != nil {
+			secret.EndsAt = *expires
+		}
+		secrets = append(secrets, secret)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("listing secrets: %w", err)
+	case found.RowsAffected() == 0:
+		return nil, authz.ErrNotFound
+	}
+	return secrets, nil
+}
