@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // Bounds on a JWKS.
@@ -35,11 +37,11 @@ func nameKey(kid string, alg Algorithm) keyName {
 // name, since a token could mean either. A set without a usable key is a good
 // answer: then no token is valid.
 func parseJWKS(doc []byte, algorithms []Algorithm) (map[keyName]*publicKey, error) {
-	o, err := parseObject(doc)
+	o, err := strictjose.ParseObject(doc)
 	if err != nil {
 		return nil, errors.New("the JWKS " + err.Error())
 	}
-	raw := o.get("keys")
+	raw := o.Get("keys")
 	var list []json.RawMessage
 	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &list) != nil {
 		return nil, errors.New("the JWKS has no list of keys")
@@ -57,7 +59,7 @@ func parseJWKS(doc []byte, algorithms []Algorithm) (map[keyName]*publicKey, erro
 		if !ok || !wanted[name.alg] {
 			continue
 		}
-		if other, taken := keys[name]; taken && (other == nil || other.jkt != key.jkt) {
+		if other, taken := keys[name]; taken && (other == nil || other.Thumbprint != key.Thumbprint) {
 			key = nil // two keys of one name: neither is taken
 		}
 		keys[name] = key
@@ -74,7 +76,7 @@ func verificationKey(item []byte) (keyName, *publicKey, bool) {
 	if item[0] != '{' {
 		return keyName{}, nil, false
 	}
-	o, err := parseValidObject(item)
+	o, err := strictjose.ParseValidObject(item)
 	if err != nil {
 		return keyName{}, nil, false
 	}
@@ -82,24 +84,24 @@ func verificationKey(item []byte) (keyName, *publicKey, bool) {
 	if err != nil {
 		return keyName{}, nil, false
 	}
-	kid, alg := "", naturalAlgorithm(key.kty)
+	kid, alg := "", naturalAlgorithm(key.Type)
 	for _, member := range []struct {
 		name string
 		take func(string) bool
 	}{
 		{"kid", func(s string) bool { kid = s; return s != "" && len(s) <= maxKID }},
-		{"alg", func(s string) bool { alg = Algorithm(s); return alg.kty() == key.kty }},
+		{"alg", func(s string) bool { alg = Algorithm(s); return alg.kty() == key.Type }},
 		{"use", func(s string) bool { return s == "sig" }}, // RFC 7517 §4.2
 	} {
-		raw := o.get(member.name)
+		raw := o.Get(member.name)
 		if raw == nil {
 			continue
 		}
-		if s, ok := asString(raw); !ok || !member.take(s) {
+		if s, ok := strictjose.AsString(raw); !ok || !member.take(s) {
 			return keyName{}, nil, false
 		}
 	}
-	if raw := o.get("key_ops"); raw != nil { // RFC 7517 §4.3
+	if raw := o.Get("key_ops"); raw != nil { // RFC 7517 §4.3
 		var ops []string
 		if json.Unmarshal(raw, &ops) != nil || !slices.Contains(ops, "verify") {
 			return keyName{}, nil, false
@@ -112,9 +114,9 @@ func verificationKey(item []byte) (keyName, *publicKey, bool) {
 // one that RFC 9068 §4 has every resource server support.
 func naturalAlgorithm(kty string) Algorithm {
 	switch kty {
-	case ktyEC:
+	case strictjose.TypeEC:
 		return ES256
-	case ktyOKP:
+	case strictjose.TypeOKP:
 		return EdDSA
 	}
 	return RS256

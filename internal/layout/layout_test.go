@@ -23,7 +23,7 @@ const module = "github.com/cargokey/authz"
 var rules = map[string][]string{
 	"migrations":            {"pgx", "tern"},
 	"jwks":                  {"go-jose"},
-	"dpopbind":              {"go-jose"},
+	"dpopbind":              {"go-jose", "internal/strictjose"},
 	"dpopbind/prooftest":    {"dpopbind", "go-jose"},
 	"dpopbind/dpopfosite":   {"dpopbind", "fosite"},
 	"authz":                 {"dpopbind", "dpopbind/dpopfosite", "jwks", "fosite", "prometheus"},
@@ -33,6 +33,7 @@ var rules = map[string][]string{
 	"internal/pgdev/pgtest": {"internal/pgdev", "migrations", "pgx"},
 	"examples/carrier-api":  {"dpopbind"},
 	"internal/layout":       {},
+	"internal/strictjose":   {},
 	"internal/gatewaytest":  {"dpopbind", "internal/pgdev/pgtest"},
 	// Configurations, and tests of them.
 	"examples/gateway/caddy":   {},
