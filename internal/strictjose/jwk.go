@@ -49,12 +49,10 @@ func ParsePublicJWK(o Object) (*PublicKey, error) {
 		// RFC 9449 §4.2: the key has to be asymmetric.
 		return nil, errors.New("jwk: the key is symmetric; use an EC, OKP or RSA public key")
 	}
-	// RFC 9449 §4.3, check 7. Names of RFC 7518 §6.2.2, §6.3.2 and §6.4.1.
-	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
-		if o.Get(name) != nil {
-			return nil, fmt.Errorf("jwk: the member %s belongs to a private key; send the public members only, "+
-				"and replace this key, for it has been disclosed", name)
-		}
+	// RFC 9449 §4.3, check 7.
+	if name := privateMember(o); name != "" {
+		return nil, fmt.Errorf("jwk: the member %s belongs to a private key; send the public members only, "+
+			"and replace this key, for it has been disclosed", name)
 	}
 	var (
 		key       crypto.PublicKey
@@ -76,6 +74,17 @@ func ParsePublicJWK(o Object) (*PublicKey, error) {
 	}
 	sum := sha256.Sum256(canonical) // RFC 7638 §3
 	return &PublicKey{Key: key, Type: kty, Thumbprint: Base64.EncodeToString(sum[:]), Canonical: canonical}, nil
+}
+
+// privateMember names a member that only a private or symmetric key has, by RFC
+// 7518 §6.2.2, §6.3.2 and §6.4.1; "" where there is none.
+func privateMember(o Object) string {
+	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
+		if o.Get(name) != nil {
+			return name
+		}
+	}
+	return ""
 }
 
 func parseEC(o Object) (crypto.PublicKey, []byte, error) {
