@@ -35,6 +35,7 @@ var rules = map[string][]string{
 	"internal/layout":                        {},
 	"internal/strictjose":                    {},
 	"internal/clientassertion":               {"internal/strictjose"},
+	"internal/jwksuri":                       {"internal/strictjose"},
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},
 	"internal/gatewaytest":                   {"dpopbind", "internal/pgdev/pgtest"},
 	// Configurations, and tests of them.
