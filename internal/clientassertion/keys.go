@@ -15,7 +15,7 @@ const (
 	maxReasons = 3
 )
 
-// Keys reads the keys of a client's JWKS (RFC 7517 §5) that can sign assertions.
+// Keys reads the keys of a client's JWKS (RFC 7517 §5) that can verify signatures.
 // Others are left out; a set without one is a good answer, and then no assertion
 // holds. The error is the predicate of a sentence about the set.
 func Keys(doc []byte) ([]strictjose.SetKey, error) {
@@ -27,9 +27,17 @@ func Keys(doc []byte) ([]strictjose.SetKey, error) {
 // holds a private or a symmetric key, one without a key that can sign assertions,
 // and one of two such keys with the same kid and key type.
 func RegistrableKeys(doc []byte) ([]strictjose.SetKey, error) {
-	keys, refused, err := read(doc)
+	all, refused, err := read(doc)
 	if err != nil {
 		return nil, err
+	}
+	var keys []strictjose.SetKey
+	for _, key := range all {
+		if slices.ContainsFunc(Algorithms(), key.Fits) {
+			keys = append(keys, key)
+			continue
+		}
+		refused = append(refused, fmt.Errorf("the algorithm %s is not among %v", key.Alg, Algorithms()))
 	}
 	for _, reason := range refused {
 		if errors.Is(reason, strictjose.ErrPrivateKey) {
@@ -56,16 +64,5 @@ func read(doc []byte) (keys []strictjose.SetKey, refused []error, err error) {
 	if len(doc) > MaxKeySet {
 		return nil, nil, fmt.Errorf("is longer than %d bytes", MaxKeySet)
 	}
-	all, refused, err := strictjose.ParseKeySet(doc, MaxKeys)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, key := range all {
-		if !slices.ContainsFunc(Algorithms(), key.Fits) {
-			refused = append(refused, fmt.Errorf("the algorithm %s is not among %v", key.Alg, Algorithms()))
-			continue
-		}
-		keys = append(keys, key)
-	}
-	return keys, refused, nil
+	return strictjose.ParseKeySet(doc, MaxKeys)
 }

@@ -26,7 +26,7 @@ var rules = map[string][]string{
 	"dpopbind":                               {"go-jose", "internal/strictjose"},
 	"dpopbind/prooftest":                     {"dpopbind", "go-jose"},
 	"dpopbind/dpopfosite":                    {"dpopbind", "fosite"},
-	"authz":                                  {"dpopbind", "dpopbind/dpopfosite", "jwks", "fosite", "prometheus"},
+	"authz":                                  {"dpopbind", "dpopbind/dpopfosite", "internal/clientassertion", "internal/jwksuri", "internal/strictjose", "jwks", "fosite", "prometheus"},
 	"storage/postgres":                       {"authz", "jwks", "migrations", "pgx"},
 	"storage/storetest":                      {"authz", "jwks", "go-cmp"},
 	"internal/pgdev":                         {"pgx", "embedded-postgres"},
