@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cargokey/authz/internal/clientassertion"
 )
 
 // The paths of the public listener.
@@ -19,8 +21,7 @@ const (
 	pathJWKS       = "/.well-known/jwks.json"
 )
 
-// metadata is RFC 8414 §2 and RFC 9449 §5.1. Algorithms for client assertions
-// are left out since no method here signs.
+// metadata is RFC 8414 §2 and RFC 9449 §5.1.
 type metadata struct {
 	Issuer                   string       `json:"issuer"`
 	TokenEndpoint            string       `json:"token_endpoint"`
@@ -37,6 +38,11 @@ type metadata struct {
 	DPoPAlgorithms           []string     `json:"dpop_signing_alg_values_supported"`
 	DPoPKeysEndpoint         string       `json:"dpop_keys_endpoint"` // this server's own
 	ServiceDocumentation     string       `json:"service_documentation,omitempty"`
+
+	// Of client assertions.
+	TokenAuthAlgorithms         []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	IntrospectionAuthAlgorithms []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+	RevocationAuthAlgorithms    []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 }
 
 // discover answers GET /.well-known/oauth-authorization-server (RFC 8414 §3).
@@ -70,6 +76,10 @@ func (s *Server) fixedMetadata(documentation string, algorithms []string) metada
 		DPoPAlgorithms:           algorithms,
 		DPoPKeysEndpoint:         s.issuer + pathDPoPKeys,
 		ServiceDocumentation:     documentation,
+
+		TokenAuthAlgorithms:         clientassertion.Algorithms(),
+		IntrospectionAuthAlgorithms: clientassertion.Algorithms(),
+		RevocationAuthAlgorithms:    clientassertion.Algorithms(),
 	}
 }
 

@@ -3,11 +3,13 @@ package authz
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -63,6 +65,16 @@ type Config struct {
 	// KeyRotation is not 0.
 	KeyPublishAhead time.Duration
 
+	// AssertionAudienceTokenEndpoint: the aud of a client assertion may also be one of
+	// the token endpoint's URLs, for clients that know no better. What they sign for
+	// this server, a server that gives its own endpoint the same URL could use here.
+	AssertionAudienceTokenEndpoint bool
+	// JWKSURINetworks may be connected to for the keys at clients' jwks_uri, besides
+	// public addresses.
+	JWKSURINetworks []netip.Prefix
+	// JWKSURIAuthorities are those of the certificates there; nil: the system's.
+	JWKSURIAuthorities *x509.CertPool
+
 	Store   Store
 	Sealer  *jwks.Sealer
 	Metrics *Metrics
@@ -87,6 +99,7 @@ type Server struct {
 	nonces      *dpopbind.Nonces
 	dpop        *dpopfosite.DPoP
 	oauth2      fosite.OAuth2Provider
+	assertions  assertionAuth
 	proofWindow time.Duration
 	// enrolTarget is what the proofs of new DPoP keys are for.
 	enrolTarget       dpopbind.Target
@@ -138,6 +151,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.nonces, err = dpopbind.NewNonces(dpopbind.NonceConfig{Secrets: c.NonceSecrets, Now: s.now})
 	if err != nil {
 		return nil, fmt.Errorf("configuring nonces: %w", err)
+	}
+	if err := s.configureAssertions(c); err != nil {
+		return nil, err
 	}
 	s.dpop, err = dpopfosite.New(dpopfosite.Config{
 		Checker: s.checker, Target: target, BearerAdmitted: bearerAdmitted,

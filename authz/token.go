@@ -97,7 +97,7 @@ func tokenType(t Token) string {
 	return "Bearer"
 }
 
-// recordToken spends the proof and records the token, in one step; no token
+// recordToken spends the proof and the assertion and records the token, in one step; no token
 // leaves the server that did not get past here.
 func (s *Server) recordToken(ctx context.Context, state *session) error {
 	state.token.Credential = state.client.Credential
@@ -109,7 +109,7 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 	audit.Detail = map[string]any{"scope": t.Scope, "format": string(state.client.TokenFormat), "expires_at": t.ExpiresAt.Unix(),
 		"credential": t.Credential}
 
-	issue := Issue{Token: t, Event: audit}
+	issue := Issue{Token: t, Assertion: state.client.Assertion, Event: audit}
 	if p := state.proof; p != nil {
 		issue.Proof = &Spending{
 			Digest:   p.SpendKey(),
@@ -124,6 +124,8 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 		return nil
 	case errors.Is(err, ErrProofSpent):
 		return errProofSpent()
+	case errors.Is(err, ErrAssertionSpent):
+		return errAssertionSpent(t.ClientID)
 	case errors.Is(err, ErrKeyNotAdmitted):
 		return errKeyNotAdmitted(t.ClientID, t.JKT)
 	case errors.Is(err, ErrClientGone):
