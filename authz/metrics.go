@@ -21,6 +21,10 @@ type Metrics struct {
 
 	retiredSecrets *prometheus.CounterVec
 	unenrolledKeys *prometheus.CounterVec
+	endorsements   *prometheus.CounterVec // refused
+
+	unopenedKeys prometheus.Gauge
+	signingGaps  prometheus.Gauge
 }
 
 // NewMetrics makes the metrics and registers them with r.
@@ -57,6 +61,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.unenrolledKeys = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "authz_unenrolled_dpop_keys_total", Help: "Token requests of a client that has proven its secret, for a DPoP key that it may have no token for.",
 	}, []string{"client_id"})
+	m.endorsements = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authz_endorsements_refused_total", Help: "Requests of a client that has proven its secret, with a new DPoP key that a key vouches for which is not enrolled, or has ended or is revoked.",
+	}, []string{"client_id"})
+	m.unopenedKeys = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "authz_signing_keys_unopened", Help: "Signing keys, in force or to be, that this instance cannot open as they are stored. More than 0 is an alarm.",
+	})
+	m.signingGaps = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "authz_signing_gaps", Help: "Algorithms in use by which, now or at a time that is set already, another key signs than this instance has. More than 0 is an alarm.",
+	})
+	r.MustRegister(m.endorsements, m.unopenedKeys, m.signingGaps)
 	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys)
 	return m
 }

@@ -14,6 +14,12 @@ const LongestLife = time.Hour
 // in opposite directions, and someone may read late.
 const ClockMargin = 3 * time.Hour
 
+// StandIn is for how long after its successor begins a key may sign on where the
+// successor does not open. With clocks an hour off in opposite directions, all that
+// it signs within an hour is published everywhere for as long as it lives; half of
+// that is left to who reads late.
+const StandIn = 30 * time.Minute
+
 // Info is what is known of a key without opening it. All that becomes of a key
 // follows from it, from that of the others, and from the clock.
 type Info struct {
