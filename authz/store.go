@@ -39,7 +39,7 @@ var (
 	// ErrTooManyKeys: the client has maxDPoPKeys already, ended ones included.
 	ErrTooManyKeys = errors.New("the client has too many DPoP keys")
 	// ErrOnlySigner: no other signing key could take over.
-	ErrOnlySigner = errors.New("is the only signing key of an algorithm that is in use; make another first")
+	ErrOnlySigner = errors.New("is the only signing key of its algorithm: no other takes over")
 	// ErrSigningKeyRevoked: the key that signed the token was revoked meanwhile.
 	ErrSigningKeyRevoked = errors.New("the signing key was revoked")
 	// ErrClientGone: the client was disabled or deleted, or its secret was ended at
@@ -297,8 +297,8 @@ type Store interface {
 	AddSigningKey(ctx context.Context, key jwks.SealedKey, after string, event AuditEvent, revoked ...KeyRevocation) error
 	// RetireSigningKey has a key sign no more. It fails with ErrNotFound, and with
 	// ErrOnlySigner where no other key of its algorithm signs or is to sign after
-	// it, and the algorithm is byDefault or a resource's.
-	RetireSigningKey(ctx context.Context, kid string, byDefault jwks.Algorithm, event AuditEvent) error
+	// it; unless it may be the last one, and no resource has chosen the algorithm.
+	RetireSigningKey(ctx context.Context, kid string, last bool, event AuditEvent) error
 	// RevokeSigningKey makes all that a key has signed inactive, and any token that
 	// it signs unrecordable. It fails with ErrNotFound. A revoked key stays as it is.
 	RevokeSigningKey(ctx context.Context, kid string, event AuditEvent) error

@@ -86,6 +86,44 @@ func (t Timeline) SignsUntil(k Info) time.Time {
 	return until
 }
 
+// Began is when k began to sign, or is to, as far as is known now: from SignsFrom on,
+// or sooner where all before it were ended by hand. ok tells whether it does at all.
+func (t Timeline) Began(k Info) (at time.Time, ok bool) {
+	var moments []time.Time
+	for _, other := range t.keys {
+		for _, end := range []time.Time{other.RetiredAt, other.RevokedAt} {
+			if other.Algorithm == k.Algorithm && end.After(k.CreatedAt) && end.Before(k.SignsFrom) {
+				moments = append(moments, end)
+			}
+		}
+	}
+	slices.SortFunc(moments, time.Time.Compare)
+	for _, m := range append(moments, k.SignsFrom) {
+		if signer, ok := t.asOf(m).Signer(k.Algorithm, m); ok && signer.KID == k.KID {
+			return m, true
+		}
+	}
+	return k.SignsFrom, k.begins()
+}
+
+// asOf is the timeline as it was known at a moment.
+func (t Timeline) asOf(m time.Time) Timeline {
+	var then Timeline
+	for _, k := range t.keys {
+		if k.CreatedAt.After(m) {
+			continue
+		}
+		if k.RetiredAt.After(m) {
+			k.RetiredAt = time.Time{}
+		}
+		if k.RevokedAt.After(m) {
+			k.RevokedAt = time.Time{}
+		}
+		then.keys = append(then.keys, k)
+	}
+	return then
+}
+
 // State is the state of k at now.
 func (t Timeline) State(k Info, now time.Time) State {
 	until := t.SignsUntil(k)

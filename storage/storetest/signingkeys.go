@@ -172,7 +172,7 @@ func firstKeyAgain(t *testing.T, w *world) {
 	add("b")
 	add("c")
 	same(t, []string{"a", "b"}, w.kids(t))
-	must(t, w.Operator.RetireSigningKey(ctx, "b", jwks.EdDSA, w.event(authz.AuditKeyRetired)))
+	must(t, w.Operator.RetireSigningKey(ctx, "b", true, w.event(authz.AuditKeyRetired)))
 	add("d")
 	same(t, []string{"a", "b", "d"}, w.kids(t))
 }
@@ -295,38 +295,38 @@ func replacedKey(t *testing.T, w *world) {
 func retiredKey(t *testing.T, w *world) {
 	w.populate(t)
 	ctx := t.Context()
-	retire := func(kid string, byDefault jwks.Algorithm) error {
-		return w.Operator.RetireSigningKey(ctx, kid, byDefault, w.event(authz.AuditKeyRetired))
+	retire := func(kid string, last bool) error {
+		return w.Operator.RetireSigningKey(ctx, kid, last, w.event(authz.AuditKeyRetired))
 	}
-	w.refuses(t, authz.ErrNotFound, func() error { return retire("a", jwks.ES256) })
+	w.refuses(t, authz.ErrNotFound, func() error { return retire("a", false) })
 	old := w.keyFrom("o", jwks.ES256, w.now.Add(-time.Hour*2000), w.now.Add(-time.Hour*2000))
 	w.addKey(t, old, "")
 	w.addKey(t, w.month("a"), "o")
-	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("a", jwks.ES256) }) // the other was superseded
-	must(t, retire("o", jwks.ES256))
+	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("a", false) }) // the other was superseded
+	must(t, retire("o", false))
 	w.addKey(t, w.sealedKey("b"), "a")
 	e := w.event(authz.AuditKeyRetired)
-	w.writes(t, func() error { return w.Operator.RetireSigningKey(ctx, "a", jwks.ES256, e) }, e)
-	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("b", jwks.ES256) })
+	w.writes(t, func() error { return w.Operator.RetireSigningKey(ctx, "a", false, e) }, e)
+	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("b", false) })
 	// One that has yet to sign is called off while another signs.
 	w.addKey(t, w.keyFrom("c", jwks.ES256, w.now, w.now.Add(time.Hour)), "b")
-	must(t, retire("c", jwks.ES256))
-	// An algorithm is in use by default, or by a resource.
+	must(t, retire("c", false))
+	// Nobody says of a resource's algorithm that nothing uses it.
 	r := w.registered(t, labels)
 	r.SigningAlg = jwks.ES256
 	must(t, w.Operator.UpdateResource(ctx, r, w.event(authz.AuditResourceUpdated)))
-	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("b", jwks.EdDSA) })
+	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("b", true) })
 	r = w.registered(t, labels)
 	r.SigningAlg = ""
 	must(t, w.Operator.UpdateResource(ctx, r, w.event(authz.AuditResourceUpdated)))
-	must(t, retire("b", jwks.EdDSA))
+	must(t, retire("b", true))
 	for _, k := range w.keys(t) {
 		if !k.RetiredAt.Equal(w.now) || !k.RevokedAt.IsZero() {
 			t.Errorf("%s: %+v", k.KID, k.Info)
 		}
 	}
 	w.refuses(t, nil, func() error {
-		return w.Servers[0].RetireSigningKey(ctx, "b", jwks.EdDSA, w.event(authz.AuditKeyRetired))
+		return w.Servers[0].RetireSigningKey(ctx, "b", true, w.event(authz.AuditKeyRetired))
 	})
 }
 
@@ -340,7 +340,7 @@ func revokedSigningKey(t *testing.T, w *world) {
 	want.RevokedAt = w.now
 	same(t, []jwks.SealedKey{want}, w.keys(t))
 	must(t, w.Operator.RevokeSigningKey(ctx, "a", w.eventAt(authz.AuditKeyRevoked, w.now.Add(time.Minute))))
-	must(t, w.Operator.RetireSigningKey(ctx, "a", jwks.EdDSA, w.event(authz.AuditKeyRetired)))
+	must(t, w.Operator.RetireSigningKey(ctx, "a", true, w.event(authz.AuditKeyRetired)))
 	if got := w.keys(t)[0]; !got.RevokedAt.Equal(w.now) {
 		t.Errorf("revoked again, it is revoked at %s", got.RevokedAt)
 	}
