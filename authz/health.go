@@ -31,7 +31,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 	h := health{Status: "ready"}
 	if s.keys.gaps() != nil {
-		h.Reason = "but not for long: a signing key whose turn comes does not open here"
+		h.Reason = "a signing key is missing, or will be when its turn comes: see the log"
 	}
 	writeJSON(w, http.StatusOK, h)
 }

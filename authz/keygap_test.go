@@ -66,7 +66,7 @@ func TestKeyThatDoesNotOpenIsToldOfBeforeItSignsAndFailsNoVerifier(t *testing.T)
 	ahead.lookAfterKeys()
 	ahead.gapsAre(0, 0)
 	behind.gapsAre(1, 1)
-	behind.isReady(http.StatusOK, "but not for long")
+	behind.isReady(http.StatusOK, "will be when its turn comes")
 	ahead.isReady(http.StatusOK, `{"status":"ready"}`)
 
 	for _, i := range []*instance{ahead, behind} {
@@ -137,4 +137,46 @@ func TestKeyOfAResourcesAlgorithmThatDoesNotOpenIsAGap(t *testing.T) {
 	}
 	i.gapsAre(1, 1)
 	i.isReady(http.StatusServiceUnavailable, "does not open here")
+}
+
+// Who has the server's database login alone can add a key as the schedule has it, of
+// which no instance makes anything but an alarm, and which an operator calls off.
+func TestKeyThatAThiefOfTheServersLoginMakesUpIsToldOfAndCalledOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	client, key := w.client(authz.Client{}), newKey(t)
+	first := w.olderKey(time.Now().Add(-10*24*time.Hour), "")
+	i := w.instance()
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	thiefs, err := jwks.Generate(jwks.ES256, now, now.Add(3*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := newSealer(t, randomSealingKey()).Seal(thiefs) // the thief has none of the server's
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed.SealedBy = w.sealer.ID()
+	event := operatorEvent(authz.AuditKeyCreated)
+	event.Detail = map[string]any{"kid": sealed.KID}
+	if added, err := i.store.AddNextSigningKey(t.Context(), sealed, first.KID, event); err != nil || !added {
+		t.Fatal(added, err)
+	}
+	if err := i.server.LookAfterKeys(t.Context()); err == nil || !strings.Contains(err.Error(), sealed.KID) {
+		t.Errorf("%v", err)
+	}
+	i.gapsAre(1, 1)
+	if set := i.jwksNow(); len(set.Keys) != 1 || set.Keys[0].KeyID != first.KID {
+		t.Errorf("%d keys are published", len(set.Keys))
+	}
+	if err := w.owner.RevokeSigningKey(t.Context(), sealed.KID, operatorEvent(authz.AuditKeyRevoked)); err != nil {
+		t.Fatal(err)
+	}
+	i.lookAfterKeys()
+	i.gapsAre(0, 0)
+	i.advance(12 * time.Hour)
+	i.isReady(http.StatusOK, `{"status":"ready"}`)
+	if kid := i.keyOf(client, key, i); kid != first.KID {
+		t.Errorf("signed by %s", kid)
+	}
 }

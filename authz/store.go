@@ -263,7 +263,9 @@ type Store interface {
 	// proofs of it: of any number of equal calls one succeeds, and the others fail
 	// with ErrProofSpent. It fails with ErrClientGone where the client is not
 	// enabled, with ErrNotEndorsed, and with ErrKeyNotAdmitted where the new key is
-	// revoked or has been ended; then it writes nothing.
+	// revoked or has been ended; then it writes nothing. It fails as well, as
+	// RecordToken does that enrols a first key, where the event is two hours off the
+	// Store's own clock.
 	EndorseKey(ctx context.Context, e Endorsement, event AuditEvent) error
 
 	// RevokeClientTokens makes all tokens of a client inactive, and leaves it
@@ -281,14 +283,16 @@ type Store interface {
 	// too, in the order that they sign in.
 	SigningKeys(ctx context.Context) ([]jwks.SealedKey, error)
 	// AddFirstSigningKey stores a key if there is none of its algorithm that nobody
-	// has ended. Of several calls, on any number of instances, one stores its key;
-	// none fails for that.
+	// has ended; if it was made now, within two hours, by the Store's own clock; and
+	// if it signs within an hour of that. Of several calls, on any number of
+	// instances, one stores its key; none fails for that.
 	AddFirstSigningKey(ctx context.Context, key jwks.SealedKey, event AuditEvent) error
 	// AddNextSigningKey stores a key if the one named after is the newest of its
 	// algorithm that nobody has ended, and signs already; if the key signs a day
-	// after that one at least, and 3 to 720 hours after it was made; and if it was
-	// made now, within two hours, by the Store's own clock. It tells whether it did:
-	// of several calls, on any number of instances, one does.
+	// after that one at least, and 3 to 720 hours after it was made; and if, by the
+	// Store's own clock, it was made now, within two hours, and signs in 90 minutes
+	// or later. It tells whether it did: of several calls, on any number of
+	// instances, one does.
 	AddNextSigningKey(ctx context.Context, key jwks.SealedKey, after string, event AuditEvent) (bool, error)
 	// AddSigningKey stores an operator's key, and revokes others, in one step. It
 	// fails with ErrChanged where the newest key of its algorithm that nobody has
