@@ -262,16 +262,28 @@ func TestCertificateBoundTokensEndWithTheLeaveOfTheirResource(t *testing.T) {
 	s.refusedAs(c, 401, "invalid_token", show)
 	s.advance(-6 * time.Minute)
 	s.passes(c, show)
-	for _, bearer := range []bool{true, false} {
+	bearer := boundClient("bearer")
+	bearer.CertificateBound, bearer.AllowBearer = false, true
+	plain := certificateCall(gateway, pickupsURL+"/x",
+		s.do(s.tokenRequest(w.client(bearer), nil, with(clientCredentials, "resource", pickups))).string("access_token"))
+	admits := func(certificates, bearer bool) {
 		r, err := w.owner.Resource(t.Context(), pickups)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.AllowCertificateBound, r.AllowBearer = false, bearer
+		r.AllowCertificateBound, r.AllowBearer = certificates, bearer
 		w.changed.Store(time.Now().UnixMilli())
 		if err := w.owner.UpdateResource(t.Context(), r, operatorEvent(authz.AuditResourceUpdated)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	s.passes(plain)
+	admits(true, false)
+	s.refusedAs(plain, 401, "invalid_token")
+	s.refusedAs(plain, 401, "invalid_token", show)
+	s.passes(c, show)
+	for _, bearer := range []bool{true, false} {
+		admits(false, bearer)
 		s.refusedAs(c, 401, "invalid_token", show)
 		s.refusedAs(c, 401, "invalid_token")
 	}

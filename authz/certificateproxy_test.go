@@ -2,6 +2,7 @@ package authz_test
 
 import (
 	"crypto/x509"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -62,6 +63,13 @@ func TestCertificateIsTakenFromAProxyThatIsBelievedAndFromNobodyElse(t *testing.
 				t.Errorf("%s, from a stranger: %d %s", row.name, a.status, a.body)
 			}
 		}
+	}
+	// One who connects to a server that takes certificates from proxies alone is none.
+	elsewhere := w.siteOf(authority, func(c *authz.Config) {
+		c.ClientCertificates = authz.ClientCertificates{Proxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Authorities: authority.Pool}
+	})
+	if a := elsewhere.by(elsewhere.with(good), elsewhere.tls(elsewhere.tokenRequest(registered{}, newKey(t), asClient("tls", clientCredentials)))); a.status != 401 {
+		t.Errorf("a certificate that was not asked for: %d %s", a.status, a.body)
 	}
 	// A stranger's header neither adds to his certificate nor stands for it.
 	bound := w.client(boundClient("bound"))
