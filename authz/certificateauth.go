@@ -17,7 +17,7 @@ import (
 func certificateAlone(ctx context.Context, h http.Header, form url.Values) bool {
 	certificate, ok := ctx.Value(shownKey{}).(shown)
 	return ok && !errors.Is(certificate.err, clientcert.ErrNone) && len(h.Values("Authorization")) == 0 &&
-		!form.Has("client_secret") && !form.Has("client_assertion") && !form.Has("client_assertion_type")
+		!form.Has("client_secret") && !presentsAssertion(form)
 }
 
 // clientOfCertificate is authenticateClient by RFC 8705 §2. Whatever is wrong

@@ -40,6 +40,9 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 	if token == "" {
 		return errInvalidRequest("The parameter token is missing.")
 	}
+	if err := s.spendAssertion(r.Context(), caller); err != nil {
+		return err
+	}
 	t, err := s.store.ActiveToken(r.Context(), DigestOf(token), caller.ID, s.now())
 	active := err == nil
 	ev.active = &active

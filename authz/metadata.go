@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cargokey/authz/internal/clientassertion"
 )
 
 // The paths of the public listener.
@@ -19,8 +21,7 @@ const (
 	pathJWKS       = "/.well-known/jwks.json"
 )
 
-// metadata is RFC 8414 §2 and RFC 9449 §5.1. Algorithms for client assertions
-// are left out since no method here signs.
+// metadata is RFC 8414 §2 and RFC 9449 §5.1.
 type metadata struct {
 	Issuer                   string       `json:"issuer"`
 	TokenEndpoint            string       `json:"token_endpoint"`
@@ -39,6 +40,11 @@ type metadata struct {
 	CertificateBound         bool         `json:"tls_client_certificate_bound_access_tokens,omitempty"` // RFC 8705 §3.3
 	MTLSAliases              *mtlsAliases `json:"mtls_endpoint_aliases,omitempty"`
 	ServiceDocumentation     string       `json:"service_documentation,omitempty"`
+
+	// Of client assertions.
+	TokenAuthAlgorithms         []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	IntrospectionAuthAlgorithms []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+	RevocationAuthAlgorithms    []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 }
 
 // mtlsAliases is RFC 8705 §5: where clients with certificates go instead.
@@ -89,6 +95,10 @@ func (s *Server) fixedMetadata(documentation string, algorithms []string) metada
 		CertificateBound:         s.certificates.enabled(),
 		MTLSAliases:              s.certificates.aliases(),
 		ServiceDocumentation:     documentation,
+
+		TokenAuthAlgorithms:         clientassertion.Algorithms(),
+		IntrospectionAuthAlgorithms: clientassertion.Algorithms(),
+		RevocationAuthAlgorithms:    clientassertion.Algorithms(),
 	}
 }
 

@@ -64,7 +64,9 @@ func AuthMethods() []AuthMethod {
 }
 
 // publicAuthMethods are those of the public listener.
-func publicAuthMethods() []AuthMethod { return []AuthMethod{ClientSecretBasic, ClientSecretPost} }
+func publicAuthMethods() []AuthMethod {
+	return []AuthMethod{ClientSecretBasic, ClientSecretPost, PrivateKeyJWT}
+}
 
 // TokenFormat is the form of a client's access tokens.
 type TokenFormat string
@@ -125,6 +127,9 @@ type Client struct {
 	// Credential names what it has authenticated with: a secret by Digest.Name, a
 	// key by its thumbprint (RFC 7638), a certificate by its own (RFC 8705 §3.1).
 	Credential string
+	// Assertion is what it has authenticated with, to be spent together with what it
+	// asked for; nil: it was something else.
+	Assertion *Spending
 	// SecretEndedAt is when the secret that a Claimant came with ended; zero: it is
 	// in force, or none of the client's.
 	SecretEndedAt time.Time

@@ -3,11 +3,13 @@ package authz
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -65,6 +67,16 @@ type Config struct {
 	// KeyRotation is not 0.
 	KeyPublishAhead time.Duration
 
+	// AssertionAudienceTokenEndpoint: the aud of a client assertion may also be one of
+	// the token endpoint's URLs, for clients that know no better. What they sign for
+	// this server, a server that gives its own endpoint the same URL could use here.
+	AssertionAudienceTokenEndpoint bool
+	// JWKSURINetworks may be connected to for the keys at clients' jwks_uri, besides
+	// public addresses.
+	JWKSURINetworks []netip.Prefix
+	// JWKSURIAuthorities are those of the certificates there; nil: the system's.
+	JWKSURIAuthorities *x509.CertPool
+
 	Store   Store
 	Sealer  *jwks.Sealer
 	Metrics *Metrics
@@ -91,6 +103,7 @@ type Server struct {
 	dpop         *dpopfosite.DPoP
 	oauth2       fosite.OAuth2Provider
 	proofWindow  time.Duration
+	assertions   assertionAuth
 	// enrolTarget is what the proofs of new DPoP keys are for.
 	enrolTarget       dpopbind.Target
 	endorsementWindow time.Duration
@@ -118,7 +131,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s.keys = keyring{
 		store: c.Store, sealer: c.Sealer, now: s.now, algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm),
-		rotation: c.KeyRotation, ahead: c.KeyPublishAhead,
+		rotation: c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
 	s.gateways = gatewayTables{store: c.Store, log: c.Log}
@@ -141,6 +154,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.nonces, err = dpopbind.NewNonces(dpopbind.NonceConfig{Secrets: c.NonceSecrets, Now: s.now})
 	if err != nil {
 		return nil, fmt.Errorf("configuring nonces: %w", err)
+	}
+	if err := s.configureAssertions(c); err != nil {
+		return nil, err
 	}
 	s.dpop, err = dpopfosite.New(dpopfosite.Config{
 		Checker: s.checker, Target: target, BearerAdmitted: bearerAdmitted,

@@ -98,7 +98,7 @@ func tokenType(t Token) string {
 	return "Bearer"
 }
 
-// recordToken spends the proof and records the token, in one step; no token
+// recordToken spends the proof and the assertion and records the token, in one step; no token
 // leaves the server that did not get past here.
 func (s *Server) recordToken(ctx context.Context, state *session) error {
 	state.token.Credential = state.client.Credential
@@ -113,7 +113,7 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 		audit.Detail["x5t#S256"] = t.X5T
 	}
 
-	issue := Issue{Token: t, Event: audit}
+	issue := Issue{Token: t, Assertion: state.client.Assertion, Event: audit}
 	if p := state.proof; p != nil {
 		issue.Proof = &Spending{
 			Digest:   p.SpendKey(),
@@ -128,6 +128,8 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 		return nil
 	case errors.Is(err, ErrProofSpent):
 		return errProofSpent()
+	case errors.Is(err, ErrAssertionSpent):
+		return errAssertionSpent(t.ClientID)
 	case errors.Is(err, ErrKeyNotAdmitted):
 		return errKeyNotAdmitted(t.ClientID, t.JKT)
 	case errors.Is(err, ErrClientGone):
