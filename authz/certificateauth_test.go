@@ -1,8 +1,10 @@
 package authz_test
 
 import (
+	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"net"
 	"net/http"
 	"net/url"
@@ -11,9 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/internal/clientcert"
 	"github.com/cargokey/authz/internal/clientcert/certtest"
+	"github.com/cargokey/authz/internal/jwksuri"
 )
 
 func TestClientIsKnownByTheNameOrTheKeyInItsCertificate(t *testing.T) {
@@ -61,7 +66,11 @@ func TestClientIsKnownByTheNameOrTheKeyInItsCertificate(t *testing.T) {
 		}
 		credential := clientcert.Thumbprint(row.certificate.Leaf)
 		if row.client.AuthMethod == authz.SelfSignedTLSClientAuth {
-			credential, _ = clientcert.KeyName(row.certificate.Leaf)
+			name, err := (&jose.JSONWebKey{Key: row.certificate.Leaf.PublicKey}).Thumbprint(crypto.SHA256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			credential = base64.RawURLEncoding.EncodeToString(name)
 		}
 		if n := w.count("select count(*) from authz.tokens where client_id = '" + c.ID + "' and credential = '" + credential + "'"); n != 1 {
 			t.Errorf("%s: %d tokens by %s", c.ID, n, credential)
@@ -242,4 +251,37 @@ func TestAuthoritiesAreThoseOfTheMomentOfTheRequest(t *testing.T) {
 			t.Errorf("%s: %d %s", row.name, a.status, a.body)
 		}
 	}
+}
+
+func TestClientMayPublishTheKeyOfItsCertificateItself(t *testing.T) {
+	t.Parallel()
+	w, host := newWorld(t), newKeyHost(t)
+	s := w.newSite(host.trusted)
+	client := authz.Client{ID: "by-url", AuthMethod: authz.SelfSignedTLSClientAuth, JWKSURI: host.URL + "/jwks.json"}
+	w.client(client)
+	old, fresh := certtest.SelfSigned(t, x509.Certificate{}), certtest.SelfSigned(t, x509.Certificate{})
+	publish := func(certificates ...certtest.Certificate) {
+		host.document.Store(string(selfSigned(t, "", certificates...).JWKS))
+	}
+	ask := func(by certtest.Certificate, want int, when string) {
+		t.Helper()
+		if a := s.by(s.with(by), s.tls(s.tokenRequest(registered{}, newKey(t), asClient("by-url", clientCredentials)))); a.status != want {
+			t.Errorf("%s: %d %s", when, a.status, a.body)
+		}
+	}
+	host.document.Store("")
+	ask(old, 401, "while there are none")
+	s.advance(jwksuri.Interval)
+	publish(old)
+	ask(old, 200, "once it is there")
+	publish(old, fresh)
+	ask(fresh, 401, "a new one, a moment after the last look")
+	s.advance(jwksuri.Interval)
+	ask(fresh, 200, "a new one")
+	ask(old, 200, "the old one beside it")
+	publish(fresh)
+	s.advance(jwksuri.Fresh)
+	ask(certtest.SelfSigned(t, x509.Certificate{}), 401, "one that was never there") // reads them anew
+	ask(old, 401, "the old one, once it is gone")
+	ask(fresh, 200, "the new one alone")
 }
