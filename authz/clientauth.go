@@ -27,6 +27,9 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 	if claim, ok := claimedByListener(ctx); ok {
 		return s.clientOfListener(ctx, claim, h, form)
 	}
+	if certificateAlone(ctx, h, form) {
+		return s.clientOfCertificate(ctx, form)
+	}
 	presented, err := s.presentedCredentials(h, form)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// introspection is RFC 7662 §2.2, with RFC 9449 §6.2's cnf.
+// introspection is RFC 7662 §2.2, with the cnf of RFC 9449 §6.2 and RFC 8705 §3.2.
 type introspection struct {
 	Active    bool          `json:"active"`
 	Scope     string        `json:"scope"`
@@ -59,6 +59,6 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 		Active: true, Scope: t.Scope, ClientID: t.ClientID, TokenType: tokenType(*t),
 		Subject: t.ClientID, Audience: t.Resource, Issuer: s.issuer, JTI: t.JTI,
 		IssuedAt: t.IssuedAt.Unix(), NotBefore: t.IssuedAt.Unix(), Expires: t.ExpiresAt.Unix(),
-		Confirm: confirm(t.JKT),
+		Confirm: confirm(*t),
 	})
 }

@@ -89,7 +89,8 @@ func (s *Server) grantToken(r *http.Request, state *session) (fosite.AccessRespo
 	}
 }
 
-// tokenType is RFC 6749 §7.1's, by whether the token is bound (RFC 9449 §5).
+// tokenType is RFC 6749 §7.1's, by whether the token is bound to a DPoP key (RFC
+// 9449 §5). One that is bound to a certificate is of type Bearer (RFC 8705 §3).
 func tokenType(t Token) string {
 	if t.JKT != "" {
 		return dpopfosite.TokenType
@@ -108,6 +109,9 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
 	audit.Detail = map[string]any{"scope": t.Scope, "format": string(state.client.TokenFormat), "expires_at": t.ExpiresAt.Unix(),
 		"credential": t.Credential}
+	if t.X5T != "" {
+		audit.Detail["x5t#S256"] = t.X5T
+	}
 
 	issue := Issue{Token: t, Assertion: state.client.Assertion, Event: audit}
 	if p := state.proof; p != nil {

@@ -26,7 +26,7 @@ var rules = map[string][]string{
 	"dpopbind":                               {"go-jose", "internal/strictjose"},
 	"dpopbind/prooftest":                     {"dpopbind", "go-jose"},
 	"dpopbind/dpopfosite":                    {"dpopbind", "fosite"},
-	"authz":                                  {"dpopbind", "dpopbind/dpopfosite", "internal/clientassertion", "internal/jwksuri", "internal/strictjose", "jwks", "fosite", "prometheus"},
+	"authz":                                  {"dpopbind", "dpopbind/dpopfosite", "internal/clientassertion", "internal/clientcert", "internal/jwksuri", "internal/strictjose", "jwks", "fosite", "prometheus"},
 	"storage/postgres":                       {"authz", "jwks", "migrations", "pgx"},
 	"storage/storetest":                      {"authz", "jwks", "go-cmp"},
 	"internal/pgdev":                         {"pgx", "embedded-postgres"},
@@ -38,6 +38,9 @@ var rules = map[string][]string{
 	"internal/jwksuri":                       {"internal/strictjose"},
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},
 	"internal/gatewaytest":                   {"dpopbind", "internal/pgdev/pgtest"},
+	"internal/clientcert":                    {"go-jose"},
+	// Certificates for tests.
+	"internal/clientcert/certtest": {},
 	// Configurations, and tests of them.
 	"examples/gateway/caddy":   {},
 	"examples/gateway/envoy":   {},
