@@ -111,6 +111,11 @@ func (c *fastClock) hold() (release func()) {
 // advance goes one step on, once no request is left that saw the last one.
 func (c *fastClock) advance(t testing.TB) {
 	t.Helper()
+	c.advanceBy(t, clockStep)
+}
+
+func (c *fastClock) advanceBy(t testing.TB, d time.Duration) {
+	t.Helper()
 	c.mu.Lock()
 	c.stepping = true
 	for c.held > 0 || c.underWay[c.step-1] > 0 {
@@ -118,7 +123,7 @@ func (c *fastClock) advance(t testing.TB) {
 	}
 	delete(c.underWay, c.step-1)
 	c.step++
-	c.now = c.now.Add(clockStep)
+	c.now = c.now.Add(d)
 	c.stepping = false
 	c.changed.Broadcast()
 	c.mu.Unlock()
