@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/clientassertion"
 )
 
 // event is what is known of a request at its end: one line in the log. What a
@@ -130,6 +131,10 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 	var proofErr *dpopbind.ProofError
 	if ev.err != nil && errors.As(ev.err, &proofErr) {
 		attrs = append(attrs, slog.String("check", string(proofErr.Check)))
+	}
+	var assertionErr *clientassertion.Error
+	if ev.err != nil && errors.As(ev.err, &assertionErr) {
+		attrs = append(attrs, slog.String("check", string(assertionErr.Check)))
 	}
 	s.log.LogAttrs(ctx, level, "request", attrs...)
 }

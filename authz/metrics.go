@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/clientassertion"
 )
 
 // Metrics are what the server counts. Their labels come from closed sets.
@@ -21,6 +22,8 @@ type Metrics struct {
 
 	retiredSecrets *prometheus.CounterVec
 	unenrolledKeys *prometheus.CounterVec
+
+	assertionsRefused *prometheus.CounterVec
 }
 
 // NewMetrics makes the metrics and registers them with r.
@@ -57,7 +60,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.unenrolledKeys = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "authz_unenrolled_dpop_keys_total", Help: "Token requests of a client that has proven its secret, for a DPoP key that it may have no token for.",
 	}, []string{"client_id"})
-	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys)
+	m.assertionsRefused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authz_assertions_refused_total", Help: "Client assertions refused, by the check that failed; key, where the client has no such key, and replay.",
+	}, []string{"check"})
+	r.MustRegister(m.assertionsRefused, m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys)
 	return m
 }
 
@@ -71,7 +77,12 @@ func (m *Metrics) observe(ev *event, outcome string, elapsed time.Duration) {
 		return
 	}
 	var proofErr *dpopbind.ProofError
+	var assertionErr *clientassertion.Error
 	switch {
+	case errors.As(ev.err, &assertionErr):
+		m.assertionsRefused.WithLabelValues(string(assertionErr.Check)).Inc()
+	case errors.Is(ev.err, ErrAssertionSpent):
+		m.assertionsRefused.WithLabelValues("replay").Inc()
 	case errors.As(ev.err, &proofErr):
 		if proofErr.Check == dpopbind.CheckIAT && proofErr.Offset != 0 {
 			m.proofOffset.Observe(proofErr.Offset.Seconds())

@@ -135,7 +135,8 @@ type Call struct {
 	Scopes      []string // those that the call needs
 	JKT         string   // of the proof's key, whose signature was verified
 	Proof       *Spending
-	NonceFresh  bool // the proof carries a nonce in force
+	NonceFresh  bool   // the proof carries a nonce in force
+	X5T         string // of the certificate that the call came with, by the gateway's word; empty: none
 }
 
 // Verdict is what the Store knows of a Call, all of one moment.
@@ -143,7 +144,9 @@ type Verdict struct {
 	Revision    int64  // of the GatewayTable at that moment
 	Token       *Token // nil: unknown, expired, revoked, ended, or for another resource
 	ClientNonce bool   // the token's client is one whose proofs need a nonce
-	Spent       bool   // this call, and none before, has spent the proof
+	// Certified: the token is bound to no certificate, or to the call's.
+	Certified bool
+	Spent     bool // this call, and none before, has spent the proof
 }
 
 // KeyRevocation is the revocation of a signing key, and its event.
