@@ -33,8 +33,12 @@ func rotationKinds() []rotationKind {
 		{"a resource's algorithm", 10 * time.Hour, (*rotatingWorld).changeAlgorithm},
 		{"sealing key", 20 * time.Hour, (*rotatingWorld).rotateSealingKey},
 		{"nonce secret", 24 * time.Hour, (*rotatingWorld).rotateNonceSecret},
-		{"client secret", 4 * time.Hour, func(r *rotatingWorld, n int) error { return r.rotateSecret(r.services[n%len(r.services)], n) }},
+		{"client secret", 4 * time.Hour, func(r *rotatingWorld, n int) error { return r.rotateSecret(r.bySecret[n%len(r.bySecret)], n) }},
 		{"gateway's secret", 9 * time.Hour, func(r *rotatingWorld, n int) error { return r.rotateSecret(r.gateway, n) }},
+		{"client's key, as registered", 7 * time.Hour, func(r *rotatingWorld, n int) error { return r.rotateKeys(r.others.byKey, n) }},
+		{"client's key, at its jwks_uri", 8 * time.Hour, func(r *rotatingWorld, n int) error { return r.rotateKeys(r.others.byURI, n) }},
+		{"client's certificate, by itself", 8 * time.Hour, func(r *rotatingWorld, n int) error { return r.rotateKeys(r.others.bySelfSigned, n) }},
+		{"client's certificate, by an authority", 9 * time.Hour, (*rotatingWorld).rotateCertificate},
 		{"DPoP key", 4 * time.Hour, func(r *rotatingWorld, n int) error { return r.rotateDPoPKey(r.enrolled[n%len(r.enrolled)], n) }},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -33,7 +34,9 @@ type rotatingWorld struct {
 	config   settings   // what the operator's commands, and the next restart, have
 
 	services []*service
+	bySecret []*service
 	enrolled []*service // those whose DPoP keys are
+	others   others
 	gateway  *service
 	readers  [2]*jwksReader
 
@@ -44,20 +47,30 @@ type rotatingWorld struct {
 // settings are what instances are configured with that changes hands.
 type settings struct{ sealing, nonces [][]byte }
 
-// service is a client, and what it authenticates with at the moment.
+// service is a client, and what it has at the moment.
 type service struct {
 	resource string // what it has tokens for
 	url      string // and calls with them
 
 	mu     sync.Mutex
 	client registered
+	prove  proof // what it authenticates by instead of a secret; nil: that
 	key    *dpopbind.Key
 }
+
+// proof is how a client authenticates: what it adds to a request.
+type proof func(form url.Values, h http.Header)
 
 func (s *service) now() (registered, *dpopbind.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.client, s.key
+}
+
+func (s *service) use(next proof) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.prove = next
 }
 
 // node is where an instance runs, one after the other.
@@ -128,9 +141,17 @@ func (r *rotatingWorld) proof(key *dpopbind.Key, method, url string, o dpopbind.
 
 // tokenRequest is a request by what a service has now.
 func (r *rotatingWorld) tokenRequest(s *service, nonce string) (func(*instance) *http.Request, *dpopbind.Key) {
-	c, key := s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, prove, key := s.client, s.prove, s.key
 	return func(i *instance) *http.Request {
-		q := i.post("/oauth/token", c, with(clientCredentials, "resource", s.resource))
+		form, header := with(clientCredentials, "resource", s.resource), http.Header{}
+		if prove != nil {
+			c.secret = ""
+			prove(form, header)
+		}
+		q := i.post("/oauth/token", c, form)
+		maps.Copy(q.Header, header)
 		q.Header.Set("DPoP", r.proof(key, http.MethodPost, tokenEndpoint, dpopbind.ProofOptions{Nonce: nonce}))
 		return q
 	}, key
@@ -328,6 +349,7 @@ func (r *rotatingWorld) restart(n int) {
 		c.KeyRotation, c.KeyPublishAhead = authz.MinKeyRotation, authz.MinKeyPublishAhead
 		c.ProofLifetime = 10 * time.Minute // more than a step
 		c.Sealer, c.NonceSecrets = newSealer(r.t, r.config.sealing...), r.config.nonces
+		r.others.known(c)
 	})
 	on.at.offset.Store(int64(on.offset))
 }
