@@ -64,8 +64,11 @@ func (r *rotatingWorld) register(c authz.Client, resource string) *service {
 func TestHundredRotationsUnderLoadFailNoRequest(t *testing.T) {
 	t.Parallel()
 	days, perStep := 5*24*time.Hour, int64(5)
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		days = 30 * time.Hour
+	case raceEnabled:
+		days = 80 * time.Hour
 	}
 	r := newRotatingWorld(t)
 	began, end := time.Now(), r.clock.Now().Add(days)
