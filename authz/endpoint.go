@@ -95,6 +95,10 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 	if ev.err != nil && errors.As(ev.err, &key) {
 		s.noteRefusedKey(ev, key)
 	}
+	var endorsement *refusedEndorsement
+	if ev.err != nil && errors.As(ev.err, &endorsement) {
+		s.noteRefusedEndorsement(ev, endorsement)
+	}
 
 	attrs := []slog.Attr{
 		slog.String("request_id", ev.requestID),

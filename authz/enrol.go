@@ -144,7 +144,7 @@ func (s *Server) recordEnrolment(r *http.Request, ev *event, client *Client, ask
 		return errAssertionSpent(client.ID)
 	case errors.Is(err, ErrNotEndorsed):
 		e := errEndorsement(dpopbind.EndorsementError("It is by a key that is not enrolled for this client, or that has ended or is revoked; or this client's keys are not enrolled at all."))
-		e.cause = err
+		e.cause = &refusedEndorsement{client.ID, endorsement.By(), proof.JKT()}
 		return e
 	case errors.Is(err, ErrKeyNotAdmitted):
 		return errKeyNotAdmitted(client.ID, proof.JKT())

@@ -36,7 +36,7 @@ func ValidateKeyRotation(rotation, ahead time.Duration) error {
 }
 
 // errDatabaseClock: nothing else keeps the Store from adding a key that is due.
-var errDatabaseClock = errors.New("the next signing key is due, and the database does not take it: its clock and this one's are hours apart")
+var errDatabaseClock = errors.New("a signing key is due, and the database does not take it: its clock and this one's are hours apart")
 
 // makeDue makes the keys that are due: the first of each algorithm in use, and
 // the next one in time for it to be known everywhere before it signs. Several
@@ -50,6 +50,7 @@ func (k *keyring) makeDue(ctx context.Context) (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	k.inUse.Store(&algorithms)
 	now, timeline := k.now(), timelineOf(stored)
 	for _, a := range algorithms {
 		newest, ok := timeline.Newest(a)
@@ -89,6 +90,13 @@ func (k *keyring) makeFirst(ctx context.Context, a jwks.Algorithm, now time.Time
 	}
 	if err := k.store.AddFirstSigningKey(ctx, sealed, event); err != nil {
 		return fmt.Errorf("storing the first signing key: %w", err)
+	}
+	stored, err := k.store.SigningKeys(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the signing keys: %w", err)
+	}
+	if _, ok := timelineOf(stored).Newest(a); !ok {
+		return errDatabaseClock
 	}
 	return nil
 }

@@ -20,10 +20,13 @@ type Metrics struct {
 	maintenance   *prometheus.CounterVec
 	checks        *prometheus.CounterVec
 
-	retiredSecrets *prometheus.CounterVec
-	unenrolledKeys *prometheus.CounterVec
-
+	retiredSecrets    *prometheus.CounterVec
+	unenrolledKeys    *prometheus.CounterVec
 	assertionsRefused *prometheus.CounterVec
+	endorsements      *prometheus.CounterVec // refused
+
+	unopenedKeys prometheus.Gauge
+	signingGaps  prometheus.Gauge
 }
 
 // NewMetrics makes the metrics and registers them with r.
@@ -63,7 +66,17 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.assertionsRefused = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "authz_assertions_refused_total", Help: "Client assertions refused, by the check that failed; key, where the client has no such key, and replay.",
 	}, []string{"check"})
-	r.MustRegister(m.assertionsRefused, m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys)
+	m.endorsements = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authz_endorsements_refused_total", Help: "Requests of a client that has proven its secret, with a new DPoP key that a key vouches for which is not enrolled, or has ended or is revoked.",
+	}, []string{"client_id"})
+	m.unopenedKeys = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "authz_signing_keys_unopened", Help: "Signing keys, in force or to be, that this instance cannot open as they are stored. More than 0 is an alarm.",
+	})
+	m.signingGaps = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "authz_signing_gaps", Help: "Algorithms in use by which, now or at a time that is set already, another key signs than this instance has. More than 0 is an alarm.",
+	})
+	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys,
+		m.assertionsRefused, m.endorsements, m.unopenedKeys, m.signingGaps)
 	return m
 }
 

@@ -73,7 +73,7 @@ func (r *rotatingWorld) rotateSigningKey(n int) error {
 	if !r.clock.wait(r.ctx, 10*time.Minute) {
 		return nil
 	}
-	return r.owner.RetireSigningKey(r.t.Context(), before.KID, jwks.ES256, r.event(authz.AuditKeyRetired))
+	return r.owner.RetireSigningKey(r.t.Context(), before.KID, false, r.event(authz.AuditKeyRetired))
 }
 
 // changeAlgorithm is "authz resource update --signing-alg", between algorithms that

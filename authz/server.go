@@ -131,7 +131,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s.keys = keyring{
 		store: c.Store, sealer: c.Sealer, now: s.now, algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm),
-		rotation: c.KeyRotation, ahead: c.KeyPublishAhead,
+		rotation: c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
 	s.gateways = gatewayTables{store: c.Store, log: c.Log}
