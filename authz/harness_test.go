@@ -234,8 +234,20 @@ func (i *instance) do(r *http.Request) answer {
 	return a
 }
 
-func (i *instance) try(r *http.Request) (answer, error) {
-	response, err := httpClient.Do(r)
+func (i *instance) try(r *http.Request) (answer, error) { return i.tryBy(httpClient, r) }
+
+// by sends a request by another connection.
+func (i *instance) by(c *http.Client, r *http.Request) answer {
+	i.w.t.Helper()
+	a, err := i.tryBy(c, r)
+	if err != nil {
+		i.w.t.Fatal(err)
+	}
+	return a
+}
+
+func (i *instance) tryBy(c *http.Client, r *http.Request) (answer, error) {
+	response, err := c.Do(r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -301,7 +313,13 @@ func (i *instance) tokenRequest(c registered, key *dpopbind.Key, form url.Values
 
 func (i *instance) proof(key *dpopbind.Key) string {
 	i.w.t.Helper()
-	proof, err := key.Proof(http.MethodPost, tokenEndpoint, i.now(), dpopbind.ProofOptions{})
+	return i.proofAt(key, tokenEndpoint)
+}
+
+// proofAt is a proof for another URL of the token endpoint.
+func (i *instance) proofAt(key *dpopbind.Key, url string) string {
+	i.w.t.Helper()
+	proof, err := key.Proof(http.MethodPost, url, i.now(), dpopbind.ProofOptions{})
 	if err != nil {
 		i.w.t.Fatal(err)
 	}

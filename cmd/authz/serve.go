@@ -90,6 +90,7 @@ func (p *program) serve(ctx context.Context) error {
 		config: authz.Config{
 			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases, ClientCertificates: certificates,
 			ServiceDocumentation: c.ServiceDocumentation,
+			Profile:              authz.Profile(c.Profile),
 			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
 			NonceSecrets: nonceSecrets, RequireNonce: c.DpopNonce == "required",
 			SigningAlgorithm: jwks.Algorithm(c.SigningAlg), KeyRotation: c.KeyRotation, KeyPublishAhead: c.KeyPublishAhead,
