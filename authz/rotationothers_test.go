@@ -59,7 +59,7 @@ func (r *rotatingWorld) registerOthers() {
 
 	o.bySelfSigned = r.keyed(authz.Client{ID: "by-itself", AuthMethod: authz.SelfSignedTLSClientAuth})
 	o.bySelfSigned.proof = func(s *assertiontest.Signer) proof {
-		return showing("by-itself", selfSigned(r.t, s))
+		return showing("by-itself", selfSignedBy(r.t, s))
 	}
 	for _, k := range []*keyed{o.byKey, o.byURI, o.bySelfSigned} {
 		k.use(k.proof(k.signer))
@@ -142,7 +142,7 @@ func (o *others) issue(t *testing.T) *x509.Certificate {
 }
 
 // selfSigned is a certificate of a key that is registered.
-func selfSigned(t *testing.T, s *assertiontest.Signer) *x509.Certificate {
+func selfSignedBy(t *testing.T, s *assertiontest.Signer) *x509.Certificate {
 	return certtest.SelfSigned(t, outliving(x509.Certificate{PublicKey: s.Private()})).Leaf
 }
 
