@@ -28,17 +28,16 @@ type clientView struct {
 	DPoPKeys    authz.DPoPKeyPolicy `json:"dpop_keys,omitempty"` // where it is not any
 	Grants      map[string][]string `json:"grants"`
 	Introspects []string            `json:"introspects"`
-	SANDNS      string              `json:"tls_client_auth_san_dns,omitempty"`
-	SANURI      string              `json:"tls_client_auth_san_uri,omitempty"`
-	CreatedAt   time.Time           `json:"created_at"`
-	DisabledAt  *time.Time          `json:"disabled_at,omitempty"`
+	tlsView
+	CreatedAt  time.Time  `json:"created_at"`
+	DisabledAt *time.Time `json:"disabled_at,omitempty"`
 }
 
 func viewClient(c *authz.Client) clientView {
 	v := clientView{
 		ID: c.ID, AuthMethod: c.AuthMethod, TokenFormat: c.TokenFormat, BoundTokens: !c.AllowBearer, Nonce: c.RequireNonce,
-		SANDNS: c.TLSName.DNS, SANURI: c.TLSName.URI,
-		Grants: map[string][]string{}, Introspects: append([]string{}, c.Introspects...), CreatedAt: c.CreatedAt,
+		tlsView: viewTLS(c),
+		Grants:  map[string][]string{}, Introspects: append([]string{}, c.Introspects...), CreatedAt: c.CreatedAt,
 	}
 	if c.DPoPKeys != authz.AnyKey {
 		v.DPoPKeys = c.DPoPKeys
@@ -65,7 +64,7 @@ func (v clientView) text(w io.Writer) {
 		fmt.Fprintf(w, "client_secret  %s   (shown this once; it is not stored)\n", v.Secret)
 	}
 	fmt.Fprintf(w, "state          %s\nauth method    %s\ntoken format   %s\ntokens         %s\ncreated        %s\n",
-		v.state(), v.AuthMethod, v.TokenFormat, map[bool]string{true: "bound only", false: "bound; bearer where the resource admits it"}[v.BoundTokens],
+		v.state(), v.AuthMethod, v.TokenFormat, tokensOf(v),
 		v.CreatedAt.Format(time.RFC3339))
 	if v.Nonce {
 		fmt.Fprintf(w, "nonce          required\n")
@@ -76,9 +75,7 @@ func (v clientView) text(w io.Writer) {
 	for _, resource := range slices.Sorted(maps.Keys(v.Grants)) {
 		fmt.Fprintf(w, "grant          %s = %s\n", resource, strings.Join(v.Grants[resource], " "))
 	}
-	if name := v.SANDNS + v.SANURI; name != "" {
-		fmt.Fprintf(w, "certificate    %s\n", name)
-	}
+	v.tlsView.text(w)
 	for _, resource := range v.Introspects {
 		fmt.Fprintf(w, "introspects    %s\n", resource)
 	}
@@ -99,8 +96,7 @@ type clientFlags struct {
 	grants      []string
 	introspects []string
 	authMethod  string
-	sanDNS      string
-	sanURI      string
+	tls         tlsFlags
 	tokenFormat string
 	allowBearer bool
 	nonce       bool
@@ -141,8 +137,7 @@ a certificate of its own, by tls_client_auth, has none.`,
 	c.Flags().StringArrayVar(&f.grants, "grant", nil, "URI=scope,scope: what it may ask of a resource; repeatable")
 	c.Flags().StringArrayVar(&f.introspects, "introspects", nil, "URI: a resource that it fronts as a gateway, and whose tokens it may introspect; repeatable")
 	c.Flags().StringVar(&f.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic or client_secret_post, or tls_client_auth for a gateway")
-	c.Flags().StringVar(&f.sanDNS, "tls-san-dns", "", "the DNS name in its certificate, for tls_client_auth")
-	c.Flags().StringVar(&f.sanURI, "tls-san-uri", "", "the URI in its certificate, for tls_client_auth")
+	f.tls.flags(c)
 	c.Flags().StringVar(&f.tokenFormat, "token-format", string(authz.FormatJWT), "jwt or opaque")
 	c.Flags().BoolVar(&f.nonce, "require-nonce", false, "its proofs must carry the server's nonce, whatever AUTHZ_DPOP_NONCE says")
 	c.Flags().BoolVar(&f.allowBearer, "allow-bearer", false, "let it have bearer tokens for resources that admit them")
@@ -175,7 +170,7 @@ func (f *clientFlags) client(id string) (*authz.Client, error) {
 	c := &authz.Client{
 		ID: id, AuthMethod: authz.AuthMethod(f.authMethod), TokenFormat: authz.TokenFormat(f.tokenFormat),
 		AllowBearer: f.allowBearer, RequireNonce: f.nonce, DPoPKeys: authz.DPoPKeyPolicy(f.dpopKeys), Introspects: f.introspects,
-		TLSName: authz.CertificateName{DNS: f.sanDNS, URI: f.sanURI},
+		TLSName: f.tls.name, CertificateBound: f.tls.bound,
 	}
 	for _, text := range f.grants {
 		// A URI may hold an equals sign, a scope list in front of none.
@@ -194,6 +189,9 @@ func registerClient(ctx context.Context, s *postgres.Store, c *authz.Client) (cl
 	c.CreatedAt = event.At
 	v := viewClient(c)
 	event.Detail = map[string]any{"grants": v.Grants, "introspects": v.Introspects, "allow_bearer": c.AllowBearer, "require_nonce": c.RequireNonce}
+	if c.CertificateBound {
+		event.Detail["certificate_bound"] = true
+	}
 	if err := s.CreateClient(ctx, c, event); err != nil {
 		return clientView{}, about("client", c.ID, err)
 	}
