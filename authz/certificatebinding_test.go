@@ -72,7 +72,7 @@ func TestTokenIsBoundToTheCertificateThatItWasAskedForWith(t *testing.T) {
 	own := certtest.SelfSigned(t, x509.Certificate{})
 	tlsClient, ownClient, opaque := boundClient("tls"), boundClient("self-signed"), boundClient("opaque")
 	tlsClient.AuthMethod, tlsClient.TLSName = authz.TLSClientAuth, authz.CertificateName{DNS: "labels.carrier.test"}
-	keys := selfSigned(t, "", own)
+	keys := selfSignedClient(t, "", own)
 	ownClient.AuthMethod, ownClient.JWKS = keys.AuthMethod, keys.JWKS
 	opaque.TokenFormat = authz.FormatOpaque
 	for _, row := range []struct {

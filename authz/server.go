@@ -77,6 +77,9 @@ type Config struct {
 	// JWKSURIAuthorities are those of the certificates there; nil: the system's.
 	JWKSURIAuthorities *x509.CertPool
 
+	// Profile holds the server to more; empty: to nothing more.
+	Profile Profile
+
 	Store   Store
 	Sealer  *jwks.Sealer
 	Metrics *Metrics
@@ -88,6 +91,7 @@ type Config struct {
 // safe for concurrent use.
 type Server struct {
 	issuer       string
+	profile      Profile
 	certificates ClientCertificates
 	store        Store
 	now          func() time.Time
@@ -121,7 +125,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		issuer: c.Issuer, certificates: c.ClientCertificates, store: c.Store, log: c.Log, metrics: c.Metrics,
+		issuer: c.Issuer, profile: c.Profile, certificates: c.ClientCertificates, store: c.Store, log: c.Log, metrics: c.Metrics,
 		// Microseconds are what Postgres keeps.
 		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
 		proofWindow: c.ProofLifetime + 2*c.ClockSkew,
@@ -134,12 +138,12 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		rotation: c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
-	s.gateways = gatewayTables{store: c.Store, log: c.Log}
+	s.gateways = gatewayTables{store: c.Store, log: c.Log, profile: c.Profile}
 	s.tally = newTally(c.Store, s.now, c.Metrics)
 
 	var err error
 	s.checker, err = dpopbind.NewChecker(dpopbind.CheckerConfig{
-		Lifetime: c.ProofLifetime, ClockSkew: c.ClockSkew, Now: s.now,
+		Algorithms: c.Profile.proofAlgorithms(), Lifetime: c.ProofLifetime, ClockSkew: c.ClockSkew, Now: s.now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configuring proofs: %w", err)
@@ -159,7 +163,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s.dpop, err = dpopfosite.New(dpopfosite.Config{
-		Checker: s.checker, Target: target, BearerAdmitted: bearerAdmitted,
+		Checker: s.checker, Target: target, BearerAdmitted: s.bearerAdmitted,
 		Nonces: s.nonces, NonceRequired: nonceRequired(c.RequireNonce),
 	})
 	if err != nil {
@@ -167,7 +171,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s.oauth2 = s.assemble(s.dpop)
 	var algorithms []string
-	for _, a := range dpopbind.DefaultAlgorithms() {
+	for _, a := range c.Profile.proofAlgorithms() {
 		algorithms = append(algorithms, string(a))
 	}
 	s.metadata = s.fixedMetadata(c.ServiceDocumentation, algorithms)
@@ -206,6 +210,9 @@ func (c *Config) validate() error {
 	}
 	if c.SigningAlgorithm != "" && !slices.Contains(jwks.Algorithms(), c.SigningAlgorithm) {
 		return fmt.Errorf("the signing algorithm is %q; it may be one of %q", c.SigningAlgorithm, jwks.Algorithms())
+	}
+	if err := c.Profile.validate(c); err != nil {
+		return err
 	}
 	if c.KeyRotation != 0 {
 		return ValidateKeyRotation(c.KeyRotation, c.KeyPublishAhead)

@@ -29,15 +29,17 @@ type clientView struct {
 	Grants      map[string][]string `json:"grants"`
 	Introspects []string            `json:"introspects"`
 	tlsView
-	CreatedAt  time.Time  `json:"created_at"`
-	DisabledAt *time.Time `json:"disabled_at,omitempty"`
+	JWKSURI    string          `json:"jwks_uri,omitempty"`
+	Keys       []clientKeyView `json:"keys,omitempty"`
+	CreatedAt  time.Time       `json:"created_at"`
+	DisabledAt *time.Time      `json:"disabled_at,omitempty"`
 }
 
 func viewClient(c *authz.Client) clientView {
 	v := clientView{
 		ID: c.ID, AuthMethod: c.AuthMethod, TokenFormat: c.TokenFormat, BoundTokens: !c.AllowBearer, Nonce: c.RequireNonce,
-		tlsView: viewTLS(c),
-		Grants:  map[string][]string{}, Introspects: append([]string{}, c.Introspects...), CreatedAt: c.CreatedAt,
+		tlsView: viewTLS(c), JWKSURI: c.JWKSURI, Keys: viewClientKeys(c),
+		Grants: map[string][]string{}, Introspects: append([]string{}, c.Introspects...), CreatedAt: c.CreatedAt,
 	}
 	if c.DPoPKeys != authz.AnyKey {
 		v.DPoPKeys = c.DPoPKeys
@@ -76,6 +78,7 @@ func (v clientView) text(w io.Writer) {
 		fmt.Fprintf(w, "grant          %s = %s\n", resource, strings.Join(v.Grants[resource], " "))
 	}
 	v.tlsView.text(w)
+	keyLines(w, v.Keys, v.JWKSURI)
 	for _, resource := range v.Introspects {
 		fmt.Fprintf(w, "introspects    %s\n", resource)
 	}
@@ -88,7 +91,7 @@ func (p *program) clientCommand() *cobra.Command {
 		p.clientSwitch("disable", "Refuse a client, and all tokens it has, from now on", authz.AuditClientDisabled),
 		p.clientSwitch("enable", "Admit a disabled client again; its tokens from before stay inactive", authz.AuditClientEnabled),
 		p.clientRotateSecret(), p.clientSecrets(),
-		p.clientUpdate(), p.clientEnrolKey(), p.clientKeys(), p.clientRemoveKey(),
+		p.clientNewKey(), p.clientUpdate(), p.clientEnrolKey(), p.clientKeys(), p.clientRemoveKey(),
 		p.clientDelete())
 }
 
@@ -101,6 +104,7 @@ type clientFlags struct {
 	allowBearer bool
 	nonce       bool
 	dpopKeys    string
+	keys        keyFlags
 }
 
 func (p *program) clientCreate() *cobra.Command {
@@ -108,12 +112,16 @@ func (p *program) clientCreate() *cobra.Command {
 	c := &cobra.Command{
 		Use: "create NAME", Short: "Register a client; NAME becomes its client_id", Args: oneArgument,
 		Long: `Register a client. NAME becomes its client_id. Its secret is printed once, now, and
-is not stored: 256 random bits, of which the database keeps a digest. A gateway with
-a certificate of its own, by tls_client_auth, has none.`,
+is not stored: 256 random bits, of which the database keeps a digest. A client with a
+certificate of its own, by tls_client_auth or self_signed_tls_client_auth, has none; nor
+has one that signs with a key of its own, by private_key_jwt. Of keys only the public
+half comes here.`,
 		Example: `  authz client create label-service --grant https://labels.example.com=label:create,label:read
   authz client create edge-gateway --introspects https://labels.example.com
   authz client create mesh-gateway --introspects https://labels.example.com \
-    --auth-method tls_client_auth --tls-san-uri spiffe://example.com/gateway`,
+    --auth-method tls_client_auth --tls-san-uri spiffe://example.com/gateway
+  authz client create rate-service --grant https://rates.example.com=rate:read \
+    --auth-method private_key_jwt --jwks rate-service.public.jwks`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := f.client(args[0])
 			if err != nil {
@@ -121,7 +129,7 @@ a certificate of its own, by tls_client_auth, has none.`,
 			}
 			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
 				var secret authz.Secret
-				if client.AuthMethod != authz.TLSClientAuth {
+				if client.AuthMethod == authz.ClientSecretBasic || client.AuthMethod == authz.ClientSecretPost {
 					secret = authz.NewSecret()
 					client.Secrets = []authz.Digest{secret.Digest()}
 				}
@@ -136,12 +144,13 @@ a certificate of its own, by tls_client_auth, has none.`,
 	}
 	c.Flags().StringArrayVar(&f.grants, "grant", nil, "URI=scope,scope: what it may ask of a resource; repeatable")
 	c.Flags().StringArrayVar(&f.introspects, "introspects", nil, "URI: a resource that it fronts as a gateway, and whose tokens it may introspect; repeatable")
-	c.Flags().StringVar(&f.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic or client_secret_post, or tls_client_auth for a gateway")
+	c.Flags().StringVar(&f.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth or self_signed_tls_client_auth")
 	f.tls.flags(c)
 	c.Flags().StringVar(&f.tokenFormat, "token-format", string(authz.FormatJWT), "jwt or opaque")
 	c.Flags().BoolVar(&f.nonce, "require-nonce", false, "its proofs must carry the server's nonce, whatever AUTHZ_DPOP_NONCE says")
 	c.Flags().BoolVar(&f.allowBearer, "allow-bearer", false, "let it have bearer tokens for resources that admit them")
 	c.Flags().StringVar(&f.dpopKeys, "dpop-keys", string(authz.AnyKey), "any, enrolled or first-use: which DPoP keys it may have tokens for")
+	f.keys.flags(c)
 	complete(c, "dpop-keys", authz.DPoPKeyPolicies())
 	complete(c, "auth-method", authz.AuthMethods())
 	complete(c, "token-format", authz.TokenFormats())
@@ -167,10 +176,15 @@ func complete[T ~string](c *cobra.Command, flag string, values []T) {
 }
 
 func (f *clientFlags) client(id string) (*authz.Client, error) {
+	set, err := f.keys.read()
+	if err != nil {
+		return nil, err
+	}
 	c := &authz.Client{
 		ID: id, AuthMethod: authz.AuthMethod(f.authMethod), TokenFormat: authz.TokenFormat(f.tokenFormat),
 		AllowBearer: f.allowBearer, RequireNonce: f.nonce, DPoPKeys: authz.DPoPKeyPolicy(f.dpopKeys), Introspects: f.introspects,
 		TLSName: f.tls.name, CertificateBound: f.tls.bound,
+		JWKS: set, JWKSURI: f.keys.uri,
 	}
 	for _, text := range f.grants {
 		// A URI may hold an equals sign, a scope list in front of none.
@@ -191,6 +205,9 @@ func registerClient(ctx context.Context, s *postgres.Store, c *authz.Client) (cl
 	event.Detail = map[string]any{"grants": v.Grants, "introspects": v.Introspects, "allow_bearer": c.AllowBearer, "require_nonce": c.RequireNonce}
 	if c.CertificateBound {
 		event.Detail["certificate_bound"] = true
+	}
+	if c.JWKS != nil || c.JWKSURI != "" {
+		maps.Copy(event.Detail, keyDetail(c))
 	}
 	if err := s.CreateClient(ctx, c, event); err != nil {
 		return clientView{}, about("client", c.ID, err)
