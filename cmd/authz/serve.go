@@ -71,6 +71,14 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	networks, err := c.jwksURINetworks()
+	if err != nil {
+		return err
+	}
+	authorities, err := c.jwksURIAuthorities()
+	if err != nil {
+		return err
+	}
 	certificates, err := c.clientCertificates(log)
 	if err != nil {
 		return err
@@ -94,6 +102,7 @@ func (p *program) serve(ctx context.Context) error {
 			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
 			NonceSecrets: nonceSecrets, RequireNonce: c.DpopNonce == "required",
 			SigningAlgorithm: jwks.Algorithm(c.SigningAlg), KeyRotation: c.KeyRotation, KeyPublishAhead: c.KeyPublishAhead,
+			AssertionAudienceTokenEndpoint: c.AssertionAudienceTokenEndpoint, JWKSURINetworks: networks, JWKSURIAuthorities: authorities,
 		},
 		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
 	}

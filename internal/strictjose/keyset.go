@@ -31,7 +31,7 @@ func (k SetKey) Fits(alg string) bool {
 }
 
 // ErrPrivateKey is the error for a key that was to be public and is not.
-var ErrPrivateKey = errors.New("is a private or a symmetric key; give the public half only, and replace this key, for it has been disclosed")
+var ErrPrivateKey = errors.New("it is a private or a symmetric key; give the public half only, and replace this key, for it has been disclosed")
 
 // ParseKeySet reads the keys of a JWKS (RFC 7517 §5) that can verify signatures.
 // Others (weak, private, malformed, for another use) are left out, as §5 advises,
