@@ -213,7 +213,7 @@ func TestCertificateIsRefusedOnceItHasExpiredDuringAConnection(t *testing.T) {
 	own := certtest.SelfSigned(t, x509.Certificate{})
 	clients := map[string]*http.Client{
 		w.client(named("tls", authz.CertificateName{DNS: "labels.carrier.test"})).ID: s.with(s.authority.Issue(t, dnsNamed("labels.carrier.test"))),
-		w.client(selfSignedClient(t, "self-signed", own)).ID:                               s.with(own),
+		w.client(selfSignedClient(t, "self-signed", own)).ID:                         s.with(own),
 	}
 	ask := func() map[string]int {
 		got := map[string]int{}

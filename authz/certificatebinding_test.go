@@ -249,6 +249,16 @@ func TestStolenCertificateBoundTokenOpensNothing(t *testing.T) {
 		c.options = "client_cert=yes"
 		s.refusedAs(c, 500, "invalid_gateway_request", clientCert(own.Field()))
 	}
+	// A gateway is proven by what it is registered for, whatever secrets there are.
+	for id, client := range map[string]authz.Client{
+		"by-name": named("by-name", authz.CertificateName{DNS: "gw.carrier.test"}), "by-key": selfSignedClient(t, "by-key", own),
+	} {
+		client.Introspects = []string{tracking}
+		c := certificateCall(w.client(client), trackingURL+"/x", token)
+		if a := s.verify(c, clientCert(own.Field())); a.status != 500 || a.string("error") != "invalid_client" {
+			t.Errorf("gateway %s by a secret: %d %s", id, a.status, a.body)
+		}
+	}
 	// What the gateway is told nothing of counts for nothing.
 	s.refusedAs(certificateCall(gateway, trackingURL+"/x", token), 401, "invalid_token", func(r *http.Request) {
 		r.Header.Set("X-Forwarded-Client-Cert", own.Field())

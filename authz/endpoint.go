@@ -34,6 +34,7 @@ type event struct {
 	resource  string
 	jti       JTI
 	jkt       string
+	x5t       string // of the certificate that the token is bound to
 	tokenType string
 	active    *bool
 	// proofOffset is how far the server's clock was past the proof's iat.
@@ -109,7 +110,7 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 		slog.String("remote", ev.remote),
 	}
 	for _, a := range []struct{ key, value string }{
-		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"credential", ev.credential}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"token_type", ev.tokenType},
+		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"credential", ev.credential}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"x5t", ev.x5t}, {"token_type", ev.tokenType},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))

@@ -53,7 +53,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 	case err != nil:
 		return errUnavailable("reading the token", err)
 	}
-	ev.jti, ev.jkt, ev.resource = t.JTI, t.JKT, t.Resource
+	ev.jti, ev.jkt, ev.x5t, ev.resource = t.JTI, t.JKT, t.X5T, t.Resource
 	s.tally.add(AuditTokenIntrospected, caller.ID, t.Resource, "active")
 	return s.writeIntrospection(w, r, caller, introspection{
 		Active: true, Scope: t.Scope, ClientID: t.ClientID, TokenType: tokenType(*t),

@@ -103,7 +103,7 @@ func tokenType(t Token) string {
 func (s *Server) recordToken(ctx context.Context, state *session) error {
 	state.token.Credential = state.client.Credential
 	ev, t := state.event, state.token
-	ev.jti, ev.jkt = t.JTI, t.JKT
+	ev.jti, ev.jkt, ev.x5t = t.JTI, t.JKT, t.X5T
 	audit := NewAuditEvent(t.IssuedAt, AuditTokenIssued, actorClient(t.ClientID))
 	audit.ClientID, audit.Resource, audit.JTI, audit.JKT = t.ClientID, t.Resource, t.JTI, t.JKT
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote

@@ -65,7 +65,7 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request, ev *event) error
 	if err != nil {
 		return err
 	}
-	ev.clientID, ev.jti, ev.jkt, ev.tokenType = token.ClientID, token.JTI, token.JKT, tokenType(*token)
+	ev.clientID, ev.jti, ev.jkt, ev.x5t, ev.tokenType = token.ClientID, token.JTI, token.JKT, token.X5T, tokenType(*token)
 	return s.passCall(w, r, call, token)
 }
 

@@ -21,6 +21,7 @@ type tokenView struct {
 	Resource   string     `json:"resource"`
 	Scope      string     `json:"scope"`
 	JKT        string     `json:"jkt,omitempty"`
+	X5T        string     `json:"x5t#S256,omitempty"`   // of a certificate
 	Credential string     `json:"credential,omitempty"` // what the client authenticated by; none: from before it was kept
 	KID        string     `json:"kid,omitempty"`        // by which signing key; none: opaque, or from before it was kept
 	IssuedAt   time.Time  `json:"issued_at"`
@@ -31,7 +32,7 @@ type tokenView struct {
 
 func viewToken(t *authz.Token) tokenView {
 	v := tokenView{
-		JTI: t.JTI.String(), ClientID: t.ClientID, Resource: t.Resource, Scope: t.Scope, JKT: t.JKT,
+		JTI: t.JTI.String(), ClientID: t.ClientID, Resource: t.Resource, Scope: t.Scope, JKT: t.JKT, X5T: t.X5T,
 		Credential: t.Credential, KID: t.KID,
 		IssuedAt: t.IssuedAt, ExpiresAt: t.ExpiresAt, Active: t.RevokedAt.IsZero() && !t.Ended,
 	}
@@ -88,7 +89,10 @@ func tokenTable(w io.Writer, views []tokenView) {
 	fmt.Fprintln(t, "JTI\tRESOURCE\tSCOPE\tBOUND TO\tCREDENTIAL\tSIGNED BY\tEXPIRES\tSTATE")
 	for _, v := range views {
 		bound, state := v.JKT, "live"
-		if bound == "" {
+		switch {
+		case v.X5T != "":
+			bound = "certificate " + v.X5T
+		case bound == "":
 			bound = "(bearer)"
 		}
 		switch {

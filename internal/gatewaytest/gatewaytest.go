@@ -6,6 +6,7 @@
 //
 //	func TestMain(m *testing.M)           { pgtest.Main(m) }
 //	func TestGateway(t *testing.T)        { gatewaytest.Test(t, gateway()) }
+//	func TestCertificates(t *testing.T)   { gatewaytest.TestCertificates(t, gateway()) } // where it can
 //	func BenchmarkGateway(b *testing.B)   { gatewaytest.Benchmark(b, gateway()) }
 //
 // Both are skipped, saying so, where the gateway's program is not installed,
@@ -59,6 +60,9 @@ type At struct {
 	Socket       string // this gateway's Unix socket
 	MutualTLS    string // host:port for gateways with certificates
 	Certificates Certificates
+	// TLS are the files of a certificate by which the gateway ends TLS itself, and
+	// asks for certificates without verifying them; none: it listens by http.
+	TLS Certificates
 	// Unchecked asks for the configuration without the check: what the
 	// benchmark compares with.
 	Unchecked bool

@@ -43,6 +43,12 @@ func (c call) send(t testing.TB, address string) answer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c.sendOver(t, conn, address)
+}
+
+// sendOver sends a call, and closes the connection.
+func (c call) sendOver(t testing.TB, conn net.Conn, address string) answer {
+	t.Helper()
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	var wire bytes.Buffer

@@ -34,6 +34,7 @@ type site struct {
 	issuer   string
 	internal string // the internal listener's address
 	listen   string // the gateway's
+	scheme   string // http, or https where the gateway ends TLS
 	behind   *recorder
 
 	asGateway                credentials
@@ -50,7 +51,7 @@ func newSite(t testing.TB, g Gateway) *site {
 	db := pgtest.NewEmpty(t)
 	public := freeAddress(t)
 	s := &site{
-		t: t, gateway: g, dir: t.TempDir(), issuer: "http://" + public, internal: freeAddress(t), listen: freeAddress(t),
+		t: t, gateway: g, dir: t.TempDir(), issuer: "http://" + public, internal: freeAddress(t), listen: freeAddress(t), scheme: "http",
 		operator: environment("AUTHZ_DATABASE_URL=" + db.OwnerURL),
 	}
 	s.authz = build(t, s.dir, "github.com/cargokey/authz/cmd/authz")
@@ -72,7 +73,7 @@ func newSite(t testing.TB, g Gateway) *site {
 }
 
 // base is the resource's base URL: where clients find the gateway.
-func (s *site) base() string { return "http://" + s.listen }
+func (s *site) base() string { return s.scheme + "://" + s.listen }
 
 // run runs a command of authz to its end, which must be a success.
 func (s *site) run(args ...string) string {

@@ -37,7 +37,7 @@ var rules = map[string][]string{
 	"internal/clientassertion":               {"internal/strictjose"},
 	"internal/jwksuri":                       {"internal/strictjose"},
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},
-	"internal/gatewaytest":                   {"dpopbind", "internal/pgdev/pgtest"},
+	"internal/gatewaytest":                   {"dpopbind", "internal/clientcert/certtest", "internal/pgdev/pgtest"},
 	"internal/clientcert":                    {"go-jose", "internal/strictjose"},
 	// Certificates for tests.
 	"internal/clientcert/certtest": {},

@@ -13,17 +13,18 @@ import (
 const (
 	gatewayRevisionSQL = `select revision from authz.gateway_revision where only_row`
 	generationsSQL     = `select uri, generation from authz.resources`
-	// A client of a certificate is proven by nothing else, whatever secrets it has.
+	// A client of another method is proven by nothing else, whatever secrets it has.
+	bySecret    = `c.token_endpoint_auth_method in ('client_secret_basic', 'client_secret_post')`
 	gatewaysSQL = `
 select c.id, c.disabled_at is not null, c.tls_client_auth_subject_dn, c.tls_client_auth_san_dns, c.tls_client_auth_san_uri,
   c.tls_client_auth_san_ip, c.tls_client_auth_san_email,
   array(select f.resource from authz.gateway_resources f where f.client_id = c.id order by f.resource collate "C"),
   array(select s.digest from authz.client_secrets s
-        where s.client_id = c.id and c.token_endpoint_auth_method <> 'tls_client_auth' order by s.digest),
+        where s.client_id = c.id and ` + bySecret + ` order by s.digest),
   array(select coalesce(s.expires_at, 'infinity') from authz.client_secrets s
-        where s.client_id = c.id and c.token_endpoint_auth_method <> 'tls_client_auth' order by s.digest),
+        where s.client_id = c.id and ` + bySecret + ` order by s.digest),
   array(select s.ended from authz.client_secrets s
-        where s.client_id = c.id and c.token_endpoint_auth_method <> 'tls_client_auth' order by s.digest)
+        where s.client_id = c.id and ` + bySecret + ` order by s.digest)
 from authz.clients c
 where exists (select from authz.gateway_resources f where f.client_id = c.id)
 order by c.id collate "C"`
