@@ -93,6 +93,16 @@ func (s *Set) Sign(now time.Time, a Algorithm, typ string, payload []byte) (toke
 	return token, info.KID, err
 }
 
+// Probe tells whether the key signs that Sign would use. Where there is none it
+// fails with ErrNoSigner.
+func (s *Set) Probe(now time.Time, a Algorithm) error {
+	info, ok := s.timeline.Signer(a, now)
+	if !ok || s.keys[info.KID] == nil {
+		return fmt.Errorf("%w: %s", ErrNoSigner, a)
+	}
+	return s.keys[info.KID].Probe()
+}
+
 // Verify checks that token is a compact JWS of type typ that a key of the set
 // signed, one that is not revoked, and returns its payload. It checks no claim.
 func (s *Set) Verify(token, typ string) ([]byte, error) {
