@@ -47,6 +47,10 @@ type Endorsement struct {
 	By       string     // thumbprint of the enrolled key
 	ByEndsAt time.Time  // of the enrolled key, where that is sooner than before; zero: unchanged
 	Spent    []Spending // the new key's proof, and the endorsement itself
+	// Credential is what the client has authenticated by, and Assertion is not nil
+	// where that was one.
+	Credential string
+	Assertion  *Spending
 }
 
 // ValidJKT tells whether s can be the thumbprint of a key: the base64url encoding

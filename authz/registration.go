@@ -23,6 +23,9 @@ type Resource struct {
 	Scopes      []string      // what it defines, sorted
 	TokenTTL    time.Duration // whole seconds, MaxTokenTTL at most
 	AllowBearer bool          // admits tokens that are bound to no key
+	// AllowCertificateBound: admits tokens that are bound to a certificate (RFC 8705
+	// §3), and to no DPoP key.
+	AllowCertificateBound bool
 	// RequireNonce: proofs of calls to it must carry the server's nonce, also
 	// where the server does not ask that of all.
 	RequireNonce bool
@@ -47,13 +50,17 @@ type AuthMethod string
 const (
 	ClientSecretBasic AuthMethod = "client_secret_basic"
 	ClientSecretPost  AuthMethod = "client_secret_post"
+	// PrivateKeyJWT is RFC 7523 §2.2.
+	PrivateKeyJWT AuthMethod = "private_key_jwt"
 	// TLSClientAuth is RFC 8705 §2.1, for gateways at the listener of their own.
 	TLSClientAuth AuthMethod = "tls_client_auth"
+	// SelfSignedTLSClientAuth is RFC 8705 §2.2.
+	SelfSignedTLSClientAuth AuthMethod = "self_signed_tls_client_auth"
 )
 
 // AuthMethods lists the methods that this server knows.
 func AuthMethods() []AuthMethod {
-	return []AuthMethod{ClientSecretBasic, ClientSecretPost, TLSClientAuth}
+	return []AuthMethod{ClientSecretBasic, ClientSecretPost, PrivateKeyJWT, TLSClientAuth, SelfSignedTLSClientAuth}
 }
 
 // publicAuthMethods are those of the public listener.
@@ -79,6 +86,8 @@ type Grant struct {
 	TokenTTL    time.Duration
 	AllowBearer bool           // the resource's
 	SigningAlg  jwks.Algorithm // the resource's
+
+	AllowCertificateBound bool // the resource's
 }
 
 // Client is a service: its metadata, its credentials and its grants.
@@ -95,25 +104,40 @@ type Client struct {
 	DPoPKeys DPoPKeyPolicy
 	// TLSName is the one name in its certificate that it is known by, where its
 	// method is TLSClientAuth.
-	TLSName     CertificateName
+	TLSName CertificateName
+	// JWKS are its public keys (RFC 7517 §5) where its method is PrivateKeyJWT or
+	// SelfSignedTLSClientAuth and JWKSURI does not say where they are.
+	JWKS    []byte
+	JWKSURI string
+	// KeyNames are the thumbprints (RFC 7638) of JWKS, sorted.
+	KeyNames []string
+	// CertificateBound: where it proves no DPoP key, its tokens are bound to the
+	// certificate that it shows (RFC 8705 §3.4,
+	// tls_client_certificate_bound_access_tokens).
+	CertificateBound bool
+
 	CreatedAt   time.Time
 	DisabledAt  time.Time // zero: enabled
 	Secrets     []Digest  // those in force
 	Grants      []Grant   // by resource
 	Introspects []string  // the resources that it may introspect as their gateway
 
-	// Credential names what it has authenticated with: see Digest.Name.
+	// Credential names what it has authenticated with: a secret by Digest.Name, a
+	// key by its thumbprint (RFC 7638), a certificate by its own (RFC 8705 §3.1).
 	Credential string
 	// SecretEndedAt is when the secret that a Claimant came with ended; zero: it is
 	// in force, or none of the client's.
 	SecretEndedAt time.Time
 }
 
-// CertificateName is a subject alternative name of a certificate, one of the two
-// (RFC 8705 §2.1.2).
+// CertificateName is the one name in a certificate that a client is known by: one
+// of the five (RFC 8705 §2.1.2).
 type CertificateName struct {
-	DNS string // tls_client_auth_san_dns
-	URI string // tls_client_auth_san_uri
+	SubjectDN string // tls_client_auth_subject_dn, as RFC 4514 writes it
+	DNS       string // tls_client_auth_san_dns
+	URI       string // tls_client_auth_san_uri
+	IP        string // tls_client_auth_san_ip
+	Email     string // tls_client_auth_san_email
 }
 
 // Disabled tells whether the client is disabled.
@@ -157,6 +181,9 @@ func (c *Client) Validate() error {
 		return fmt.Errorf("client %s: authentication method %q is not known; it may be one of %q", c.ID, c.AuthMethod, AuthMethods())
 	}
 	if err := c.validateTLSName(); err != nil {
+		return err
+	}
+	if err := c.validateKeys(); err != nil {
 		return err
 	}
 	if c.TokenFormat == "" {

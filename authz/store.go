@@ -49,6 +49,10 @@ var (
 	ErrNotPrepared = errors.New("the database's schema is not one that this build knows, or it is read-only, or lacks a partition for now")
 	// ErrNoSecrets: the client is known by its certificate, and has no secrets.
 	ErrNoSecrets = errors.New("is known by its certificate (tls_client_auth), and has no secrets")
+	// ErrNoKeys: the client authenticates by something else.
+	ErrNoKeys = errors.New("authenticates by other means than keys of its own")
+	// ErrAssertionSpent: the client assertion was used before.
+	ErrAssertionSpent = errors.New("the client assertion was used before")
 	// ErrNotOwner: the token is another client's.
 	ErrNotOwner = errors.New("the token is another client's")
 )
@@ -61,7 +65,8 @@ type Token struct {
 	ClientID string
 	Resource string
 	Scope    string // space-separated
-	JKT      string // empty: a bearer token
+	JKT      string // empty: bound to no DPoP key
+	X5T      string // of the certificate that it is bound to (RFC 8705 §3.1); empty: to none
 	// KID is the signing key's; empty: an opaque token.
 	KID string
 	// Credential names what the client authenticated by, as Client's secrets are
@@ -76,10 +81,11 @@ type Token struct {
 	Ended bool
 }
 
-// Spending names a proof so that it can be accepted only once.
+// Spending names a proof, or a client assertion, so that it can be accepted only
+// once.
 type Spending struct {
-	Digest   Digest        // of (jkt, htu, jti)
-	IssuedAt time.Time     // the proof's iat
+	Digest   Digest        // of (jkt, htu, jti), or of (client_id, jti)
+	IssuedAt time.Time     // the proof's iat, or the assertion's exp: each has one
 	Window   time.Duration // how far from iat at least, either way, an equal name is the same proof
 }
 
@@ -149,8 +155,11 @@ type KeyRevocation struct {
 // Issue is a token to record.
 type Issue struct {
 	Token Token
-	Proof *Spending // nil: a bearer token
-	Event AuditEvent
+	Proof *Spending // nil: the token is bound to no DPoP key
+	// Assertion is what the client has authenticated by (RFC 7523 §2.2); nil: by
+	// something else.
+	Assertion *Spending
+	Event     AuditEvent
 }
 
 // Store keeps registrations, tokens, spent proofs, signing keys and the audit
@@ -193,6 +202,9 @@ type Store interface {
 	// SecretsKept before the event are forgotten. It fails with ErrNotFound,
 	// ErrNoSecrets, and ErrExists for a secret that the client has or has had.
 	RotateSecret(ctx context.Context, id string, secret Digest, othersEnd time.Time, event AuditEvent) error
+	// SetClientKeys replaces the public keys of a client: the set and the names of
+	// its keys, or the URL where they are. It fails with ErrNotFound and ErrNoKeys.
+	SetClientKeys(ctx context.Context, id string, jwks []byte, names []string, uri string, event AuditEvent) error
 	// ClientSecrets lists a client's secrets, the latest first, with those that
 	// have ended and are still kept, or fails with ErrNotFound.
 	ClientSecrets(ctx context.Context, id string) ([]ClientSecret, error)
@@ -210,16 +222,21 @@ type Store interface {
 	// DeleteResource fails with ErrNotFound or ErrInUse.
 	DeleteResource(ctx context.Context, uri string, event AuditEvent) error
 
-	// RecordToken spends the proof and records the token in one step: of any
-	// number of calls with the same proof, on any number of instances, one
-	// succeeds and all others fail with ErrProofSpent. It fails with
-	// ErrClientGone where the client is not enabled or the secret that Credential
-	// names was ended at once by a rotation, with ErrKeyNotAdmitted where
+	// RecordToken spends the proof and the assertion and records the token in one
+	// step: of any number of calls with the same proof or assertion, on any number
+	// of instances, one succeeds and all others fail with ErrProofSpent or
+	// ErrAssertionSpent, and spend nothing. It fails with
+	// ErrClientGone where the client is not enabled or has not the secret or key
+	// that Credential names any more, with ErrKeyNotAdmitted where
 	// it may have no token for this DPoP key (or none without one), and with
 	// ErrSigningKeyRevoked. Where the client's keys are by first use, the first one
 	// is enrolled in the same step, with an event of its own: of several at once,
 	// on any number of instances, exactly one.
 	RecordToken(ctx context.Context, issue Issue) error
+	// SpendAssertion is for a request that records nothing: of any number of calls
+	// with the same assertion one succeeds, and all others fail with
+	// ErrAssertionSpent.
+	SpendAssertion(ctx context.Context, assertion Spending) error
 	// ActiveToken returns the token of this digest if it is active at now and
 	// gateway may introspect its resource; ErrNotFound for every other case.
 	ActiveToken(ctx context.Context, digest Digest, gateway string, now time.Time) (*Token, error)

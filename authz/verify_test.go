@@ -376,7 +376,7 @@ func (w *world) recordedToken(client registered, resource, jkt string) string {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	token := authz.Token{
 		JTI: authz.NewJTI(now), Digest: authz.DigestOf(text), ClientID: client.ID, Resource: resource, Scope: "label:create label:read",
-		JKT: jkt, IssuedAt: now, ExpiresAt: now.Truncate(time.Second).Add(10 * time.Minute),
+		JKT: jkt, Credential: client.Secrets[0].Name(), IssuedAt: now, ExpiresAt: now.Truncate(time.Second).Add(10 * time.Minute),
 	}
 	event := authz.NewAuditEvent(now, authz.AuditTokenIssued, "client:"+client.ID)
 	event.ClientID, event.Resource, event.JTI, event.JKT = client.ID, resource, token.JTI, jkt

@@ -16,17 +16,19 @@ import (
 const (
 	clientColumns = `
   c.id, c.token_endpoint_auth_method, c.token_format, c.allow_bearer, c.require_nonce,
-  c.tls_client_auth_san_dns, c.tls_client_auth_san_uri, c.created_at, c.disabled_at, c.dpop_keys,
+  c.tls_client_auth_subject_dn, c.tls_client_auth_san_dns, c.tls_client_auth_san_uri, c.tls_client_auth_san_ip,
+  c.tls_client_auth_san_email, c.jwks::text, c.jwks_uri, c.key_names, c.tls_client_certificate_bound_access_tokens,
+  c.created_at, c.disabled_at, c.dpop_keys,
   array(select s.digest from authz.client_secrets s
         where s.client_id = c.id and ` + inForce + `), `
 	gatewayColumn = `
   array(select i.resource from authz.gateway_resources i where i.client_id = c.id order by i.resource collate "C")`
 	grantsColumn = `
   (select coalesce(json_agg(g order by g.resource collate "C"), '[]') from (
-     select g.resource, r.token_ttl, r.allow_bearer, r.signing_alg, json_agg(g.scope order by g.scope collate "C") as scopes
+     select g.resource, r.token_ttl, r.allow_bearer, r.allow_certificate_bound, r.signing_alg, json_agg(g.scope order by g.scope collate "C") as scopes
      from authz.grants g join authz.resources r on r.uri = g.resource
      where g.client_id = c.id
-     group by g.resource, r.token_ttl, r.allow_bearer, r.signing_alg) g)`
+     group by g.resource, r.token_ttl, r.allow_bearer, r.allow_certificate_bound, r.signing_alg) g)`
 )
 
 const clientSQL = `
@@ -108,9 +110,10 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 	var (
 		c                      authz.Client
 		id, authMethod, format *string
-		sanDNS, sanURI         *string
-		keys                   *string
+		name                   [5]*string
+		keySet, keysAt, keys   *string
 		allowBearer, nonce     *bool
+		certificateBound       *bool
 		createdAt, disabledAt  *time.Time
 		secrets                [][]byte
 		grants                 []struct {
@@ -119,9 +122,12 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 			AllowBearer bool     `json:"allow_bearer"`
 			SigningAlg  string   `json:"signing_alg"` // null leaves it empty
 			Scopes      []string `json:"scopes"`
+
+			AllowCertificateBound bool `json:"allow_certificate_bound"`
 		}
 	)
-	columns := []any{&id, &authMethod, &format, &allowBearer, &nonce, &sanDNS, &sanURI, &createdAt, &disabledAt, &keys, &secrets, &c.Introspects, &grants}
+	columns := []any{&id, &authMethod, &format, &allowBearer, &nonce, &name[0], &name[1], &name[2], &name[3], &name[4], &keySet, &keysAt,
+		&c.KeyNames, &certificateBound, &createdAt, &disabledAt, &keys, &secrets, &c.Introspects, &grants}
 	if err := row.Scan(append(columns, more...)...); err != nil {
 		return nil, err
 	}
@@ -134,7 +140,13 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 	if disabledAt != nil {
 		c.DisabledAt = *disabledAt
 	}
-	c.TLSName = authz.CertificateName{DNS: orEmpty(sanDNS), URI: orEmpty(sanURI)}
+	c.TLSName = authz.CertificateName{
+		SubjectDN: orEmpty(name[0]), DNS: orEmpty(name[1]), URI: orEmpty(name[2]), IP: orEmpty(name[3]), Email: orEmpty(name[4]),
+	}
+	c.JWKSURI, c.CertificateBound = orEmpty(keysAt), *certificateBound
+	if keySet != nil {
+		c.JWKS = []byte(*keySet)
+	}
 	for _, digest := range secrets {
 		c.Secrets = append(c.Secrets, authz.Digest(digest))
 	}
@@ -142,6 +154,7 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 		c.Grants = append(c.Grants, authz.Grant{
 			Resource: g.Resource, Scopes: g.Scopes, AllowBearer: g.AllowBearer,
 			TokenTTL: time.Duration(g.TokenTTL) * time.Second, SigningAlg: jwks.Algorithm(g.SigningAlg),
+			AllowCertificateBound: g.AllowCertificateBound,
 		})
 	}
 	return &c, nil
@@ -150,8 +163,9 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 const (
 	createClientSQL = `
 insert into authz.clients (id, token_endpoint_auth_method, token_format, allow_bearer, created_at, require_nonce,
-  tls_client_auth_san_dns, tls_client_auth_san_uri, dpop_keys)
-values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, 'any'))`
+  tls_client_auth_san_dns, tls_client_auth_san_uri, dpop_keys, tls_client_auth_subject_dn, tls_client_auth_san_ip,
+  tls_client_auth_san_email, jwks, jwks_uri, key_names, tls_client_certificate_bound_access_tokens)
+values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, 'any'), $10, $11, $12, $13, $14, $15, $16)`
 	addSecretSQL  = `insert into authz.client_secrets (client_id, digest, created_at) values ($1, $2, $3)`
 	addGrantSQL   = `insert into authz.grants (client_id, resource, scope) select $1, $2, unnest($3::text[])`
 	addGatewaySQL = `insert into authz.gateway_resources (client_id, resource) select $1, unnest($2::text[])`
@@ -169,7 +183,8 @@ func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.A
 			return err
 		}
 		if _, err := tx.Exec(ctx, createClientSQL, c.ID, string(c.AuthMethod), string(c.TokenFormat), c.AllowBearer, event.At, c.RequireNonce,
-			orNull(c.TLSName.DNS), orNull(c.TLSName.URI), orNull(string(c.DPoPKeys))); err != nil {
+			orNull(c.TLSName.DNS), orNull(c.TLSName.URI), orNull(string(c.DPoPKeys)), orNull(c.TLSName.SubjectDN), orNull(c.TLSName.IP),
+			orNull(c.TLSName.Email), orNull(string(c.JWKS)), orNull(c.JWKSURI), c.KeyNames, c.CertificateBound); err != nil {
 			return err
 		}
 		for _, digest := range c.Secrets {
@@ -195,7 +210,9 @@ func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.A
 		return nil
 	case violates(err, "clients_pkey"):
 		return authz.ErrExists
-	case violates(err, "clients_tls_client_auth_san_dns_key"), violates(err, "clients_tls_client_auth_san_uri_key"):
+	case violates(err, "clients_tls_client_auth_subject_dn_key"), violates(err, "clients_tls_client_auth_san_dns_key"),
+		violates(err, "clients_tls_client_auth_san_uri_key"), violates(err, "clients_tls_client_auth_san_ip_key"),
+		violates(err, "clients_tls_client_auth_san_email_key"):
 		return authz.ErrNameTaken
 	case errors.Is(err, authz.ErrNotDefined):
 		return err

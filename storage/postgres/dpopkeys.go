@@ -110,6 +110,10 @@ func (s *Store) RemoveKey(ctx context.Context, clientID, jkt string, event authz
 	return s.changeClient(ctx, clientID, event, removeKeySQL, clientID, jkt, event.At)
 }
 
+// What is taken away after this look is taken away after the enrolment.
+var clientStillProvenSQL = `
+select` + stillProvenSQL("$2") + ` from authz.clients c where c.id = $1`
+
 const endorseKeySQL = `select authz.enrol_endorsed_dpop_key($1, $2, $3, $4, $5)`
 
 // EndorseKey is authz.Store's.
@@ -120,13 +124,20 @@ func (s *Store) EndorseKey(ctx context.Context, e authz.Endorsement, event authz
 		byEndsAt = e.ByEndsAt
 	}
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
-		for _, p := range e.Spent {
-			spent, err := tx.Exec(ctx, spendProofSQL, p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window))
-			if err != nil {
+		var proven bool
+		if err := tx.QueryRow(ctx, clientStillProvenSQL, e.ClientID, orNull(e.Credential)).Scan(&proven); errors.Is(err, pgx.ErrNoRows) || err == nil && !proven {
+			return authz.ErrClientGone
+		} else if err != nil {
+			return err
+		}
+		if e.Assertion != nil {
+			if err := spend(ctx, tx, *e.Assertion, authz.ErrAssertionSpent); err != nil {
 				return err
 			}
-			if spent.RowsAffected() == 0 {
-				return authz.ErrProofSpent
+		}
+		for _, p := range e.Spent {
+			if err := spend(ctx, tx, p, authz.ErrProofSpent); err != nil {
+				return err
 			}
 		}
 		var verdict string
@@ -136,7 +147,7 @@ func (s *Store) EndorseKey(ctx context.Context, e authz.Endorsement, event authz
 		return endorsing(verdict)
 	})
 	return unless("endorsing a DPoP key", err,
-		authz.ErrProofSpent, authz.ErrClientGone, authz.ErrNotEndorsed, authz.ErrKeyNotAdmitted, authz.ErrTooManyKeys)
+		authz.ErrProofSpent, authz.ErrAssertionSpent, authz.ErrClientGone, authz.ErrNotEndorsed, authz.ErrKeyNotAdmitted, authz.ErrTooManyKeys)
 }
 
 func endorsing(verdict string) error {

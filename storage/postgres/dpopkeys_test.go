@@ -70,7 +70,7 @@ func dpopWrites(t *testing.T, s *postgres.Store, owner *postgres.Store) map[stri
 				proof := authz.Spending{Digest: randomDigest(), IssuedAt: clock().Truncate(time.Second), Window: 90 * time.Second}
 				other := proof
 				other.Digest = randomDigest()
-				e := authz.Endorsement{ClientID: id, By: jkt, JKT: newJKT(), ByEndsAt: clock().Add(time.Hour), Spent: []authz.Spending{proof, other}}
+				e := authz.Endorsement{ClientID: id, Credential: secretOf(id).Name(), By: jkt, JKT: newJKT(), ByEndsAt: clock().Add(time.Hour), Spent: []authz.Spending{proof, other}}
 				ev := event(authz.AuditDPoPKeyEnrolled, clock())
 				return func() error { return s.EndorseKey(ctx, e, ev) }
 			},
@@ -80,6 +80,7 @@ func dpopWrites(t *testing.T, s *postgres.Store, owner *postgres.Store) map[stri
 			begin: func(n int) func() error {
 				i := issue(clock())
 				i.Token.ClientID, i.Token.JKT = client(n, authz.FirstUseKey), newJKT()
+				i.Token.Credential = secretOf(i.Token.ClientID).Name()
 				return func() error { return s.RecordToken(ctx, i) }
 			},
 			adds: rows{"client_dpop_keys": 1, "tokens": 1, "spent_proofs": 1, "audit_events": 2}, again: authz.ErrProofSpent,
@@ -167,7 +168,7 @@ func TestTokensOfARevokedSigningKeyAreInactive(t *testing.T) {
 	}
 	record := func(kid string) authz.Token {
 		i := issue(now)
-		i.Token.KID, i.Token.Credential = kid, "a-secret"
+		i.Token.KID = kid
 		must(t, servers[0].RecordToken(t.Context(), i))
 		return i.Token
 	}
@@ -241,7 +242,7 @@ func TestFirstKeyIsEnrolledInOneRoundTrip(t *testing.T) {
 		c.DPoPKeys = authz.FirstUseKey
 		must(t, owner.CreateClient(t.Context(), c, event(authz.AuditClientCreated, now)))
 		i := issue(now)
-		i.Token.ClientID, i.Token.JKT = id, newJKT()
+		i.Token.ClientID, i.Token.JKT, i.Token.Credential = id, newJKT(), secretOf(id).Name()
 		return func() error { return store.RecordToken(t.Context(), i) }
 	}
 	must(t, first("one")()) // prepares the statement

@@ -8,20 +8,20 @@ import (
 
 // The statements that tests look into, with their parameters.
 const (
-	ActiveTokenSQL      = activeTokenSQL
-	RevokeTokenSQL      = revokeTokenSQL
-	TokensSQL           = tokensSQL
-	RecordBoundTokenSQL = recordBoundTokenSQL
-	SpendProofSQL       = spendProofSQL
-	AdmitCallSQL        = admitCallsSQL
-	RevokeClientSQL     = revokeClientSQL
-	RevokeResourceSQL   = revokeResourceSQL
-	RevokeDPoPKeySQL    = revokeDPoPKeySQL
-	SessionSQL          = sessionSQL
-	ProofPartition      = proofPartition
+	ActiveTokenSQL    = activeTokenSQL
+	RevokeTokenSQL    = revokeTokenSQL
+	TokensSQL         = tokensSQL
+	SpendProofSQL     = spendProofSQL
+	AdmitCallSQL      = admitCallsSQL
+	RevokeClientSQL   = revokeClientSQL
+	RevokeResourceSQL = revokeResourceSQL
+	RevokeDPoPKeySQL  = revokeDPoPKeySQL
+	SessionSQL        = sessionSQL
+	ProofPartition    = proofPartition
 )
 
 var (
+	RecordTokenSQL  = recordTokenOnceSQL
 	RecordArgs      = recordArgs
 	RevokeTokenArgs = revokeTokenArgs
 )

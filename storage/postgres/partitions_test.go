@@ -330,8 +330,8 @@ func TestLookUpsTouchThePartitionsOfTheirTimeOnly(t *testing.T) {
 		{"ActiveToken", postgres.ActiveTokenSQL, postgres.ActiveTokenArgs(i.Token.Digest, edge, now), span("tokens", -1, 0)},
 		{"RevokeToken", postgres.RevokeTokenSQL, postgres.RevokeTokenArgs(i.Token.Digest, "", event(authz.AuditTokenRevoked, now)), span("tokens", -1, 0)},
 		{"Tokens", postgres.TokensSQL, postgres.TokensArgs(shop, now, 10), span("tokens", -1, 0)},
-		{"RecordToken", postgres.RecordBoundTokenSQL, postgres.RecordArgs(issue(now)), span("spent_proofs", 0, 0)},
-		{"RecordToken at the turn of an hour", postgres.RecordBoundTokenSQL, postgres.RecordArgs(issue(hour)), span("spent_proofs", -1, 0)},
+		{"RecordToken", postgres.RecordTokenSQL, postgres.RecordArgs(issue(now)), span("spent_proofs", 0, 0)},
+		{"RecordToken at the turn of an hour", postgres.RecordTokenSQL, postgres.RecordArgs(issue(hour)), span("spent_proofs", -1, 0)},
 		// Within an hour the unique index of its partition is enough.
 		{"AdmitCall", postgres.AdmitCallSQL, postgres.AdmitCallArgs(goodCallAt(t, store, i.Token, now), now), span("tokens", -1, 0)},
 		{"AdmitCall at the turn of an hour", postgres.AdmitCallSQL, postgres.AdmitCallArgs(goodCallAt(t, store, i.Token, hour), now),

@@ -63,7 +63,7 @@ func onlyByDigest(t *testing.T, admin *pgx.Conn, store *postgres.Store, now time
 	look("AdmitCall", postgres.AdmitCallSQL, postgres.AdmitCallArgs(goodCall(t, store, i.Token), now))
 	look("ActiveToken", postgres.ActiveTokenSQL, postgres.ActiveTokenArgs(i.Token.Digest, edge, now))
 	look("RevokeToken", postgres.RevokeTokenSQL, postgres.RevokeTokenArgs(i.Token.Digest, "", event(authz.AuditTokenRevoked, now)))
-	look("RecordToken", postgres.RecordBoundTokenSQL, postgres.RecordArgs(i))
+	look("RecordToken", postgres.RecordTokenSQL, postgres.RecordArgs(i))
 	p := i.Proof
 	look("Spend", postgres.SpendProofSQL, []any{p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window)})
 }

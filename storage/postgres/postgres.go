@@ -217,6 +217,12 @@ func (s *Store) inTx(ctx context.Context, event authz.AuditEvent, f func(pgx.Tx)
 	})
 }
 
+// isUniqueViolation tells whether what was to be written was there already.
+func isUniqueViolation(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "23505" // unique_violation
+}
+
 // violates tells whether err is the violation of a constraint of this name.
 func violates(err error, constraint string) bool {
 	var pgErr *pgconn.PgError

@@ -162,7 +162,7 @@ func newResource(uri string) *authz.Resource {
 func newClient(id string) *authz.Client {
 	return &authz.Client{
 		ID: id, AuthMethod: authz.ClientSecretBasic, TokenFormat: authz.FormatJWT,
-		Secrets: []authz.Digest{randomDigest()},
+		Secrets: []authz.Digest{secretOf(id)},
 		Grants:  []authz.Grant{{Resource: labels, Scopes: []string{"read"}}},
 	}
 }
@@ -171,10 +171,13 @@ func event(kind authz.AuditKind, now time.Time) authz.AuditEvent {
 	return authz.NewAuditEvent(now, kind, authz.ActorOperator("ada"))
 }
 
+// secretOf is the digest of the secret that a client is registered with.
+func secretOf(id string) authz.Digest { return authz.DigestOf("the secret of " + id) }
+
 func issue(now time.Time) authz.Issue {
 	t := authz.Token{
 		JTI: authz.NewJTI(now), Digest: randomDigest(), ClientID: shop, Resource: labels, Scope: "read",
-		JKT: rand.Text(), IssuedAt: now, ExpiresAt: now.Truncate(time.Second).Add(10 * time.Minute),
+		JKT: rand.Text(), Credential: secretOf(shop).Name(), IssuedAt: now, ExpiresAt: now.Truncate(time.Second).Add(10 * time.Minute),
 	}
 	e := authz.NewAuditEvent(now, authz.AuditTokenIssued, "client:"+shop)
 	e.ClientID, e.Resource, e.JTI, e.JKT = t.ClientID, t.Resource, t.JTI, t.JKT

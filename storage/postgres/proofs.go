@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cargokey/authz/authz"
 )
 
 // The look before the insert finds the same name with another iat, which may
@@ -25,6 +29,30 @@ func (s *Store) Spend(ctx context.Context, key [32]byte, issuedAt, until time.Ti
 		return false, fmt.Errorf("spending a proof: %w", err)
 	}
 	return spent.RowsAffected() == 1, nil
+}
+
+// SpendAssertion is authz.Store's.
+func (s *Store) SpendAssertion(ctx context.Context, assertion authz.Spending) error {
+	return unless("spending an assertion", spend(ctx, s.pool, assertion, authz.ErrAssertionSpent), authz.ErrAssertionSpent)
+}
+
+// execer is a pool or a transaction.
+type execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// spend fails with before where the same name was spent.
+func spend(ctx context.Context, in execer, what authz.Spending, before error) error {
+	spent, err := in.Exec(ctx, spendProofSQL, spendArgs(what)...)
+	if err == nil && spent.RowsAffected() == 0 {
+		return before
+	}
+	return err
+}
+
+// spendArgs are a name, its time, and the times at which it is the same one.
+func spendArgs(what authz.Spending) []any {
+	return []any{what.Digest[:], what.IssuedAt, what.IssuedAt.Add(-what.Window), what.IssuedAt.Add(what.Window)}
 }
 
 // proofPartition is how much time a partition of spent proofs is for.

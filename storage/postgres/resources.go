@@ -13,7 +13,7 @@ import (
 )
 
 const resourcesSQL = `
-select r.uri, r.token_ttl, r.allow_bearer, r.require_nonce, r.signing_alg, r.created_at, r.updated_at, r.revision,
+select r.uri, r.token_ttl, r.allow_bearer, r.allow_certificate_bound, r.require_nonce, r.signing_alg, r.created_at, r.updated_at, r.revision,
   array(select s.scope from authz.resource_scopes s where s.resource = r.uri order by s.scope collate "C"),
   array(select b.base_url from authz.resource_base_urls b where b.resource = r.uri order by b.base_url collate "C"),
   (select coalesce(json_agg(json_build_object('method', o.method, 'path', o.path, 'scopes', o.scopes)
@@ -54,7 +54,7 @@ func readResources(ctx context.Context, q queryer, uri string) ([]*authz.Resourc
 		var r authz.Resource
 		var seconds int
 		var alg *string
-		err := row.Scan(&r.URI, &seconds, &r.AllowBearer, &r.RequireNonce, &alg, &r.CreatedAt, &r.UpdatedAt, &r.Revision,
+		err := row.Scan(&r.URI, &seconds, &r.AllowBearer, &r.AllowCertificateBound, &r.RequireNonce, &alg, &r.CreatedAt, &r.UpdatedAt, &r.Revision,
 			&r.Scopes, &r.BaseURLs, &r.Routes)
 		r.TokenTTL, r.SigningAlg = time.Duration(seconds)*time.Second, jwks.Algorithm(orEmpty(alg))
 		return &r, err
@@ -67,12 +67,13 @@ func readResources(ctx context.Context, q queryer, uri string) ([]*authz.Resourc
 
 const (
 	createResourceSQL = `
-insert into authz.resources (uri, token_ttl, allow_bearer, require_nonce, created_at, updated_at, signing_alg)
-values ($1, $2, $3, $4, $5, $5, $6)
+insert into authz.resources (uri, token_ttl, allow_bearer, require_nonce, created_at, updated_at, signing_alg, allow_certificate_bound)
+values ($1, $2, $3, $4, $5, $5, $6, $7)
 returning revision`
 	// Who has read an older revision has not seen what it would undo.
 	updateResourceSQL = `
-update authz.resources set token_ttl = $2, allow_bearer = $3, require_nonce = $4, updated_at = $5, signing_alg = $7, revision = default
+update authz.resources set token_ttl = $2, allow_bearer = $3, require_nonce = $4, updated_at = $5, signing_alg = $7, allow_certificate_bound = $8,
+  revision = default
 where uri = $1 and revision = $6
 returning revision`
 	resourceExistsSQL = `select exists (select from authz.resources where uri = $1)`
@@ -95,7 +96,7 @@ func (s *Store) CreateResource(ctx context.Context, r *authz.Resource, event aut
 	var revision int64
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, createResourceSQL, r.URI, int(r.TokenTTL/time.Second), r.AllowBearer, r.RequireNonce, event.At,
-			orNull(string(r.SigningAlg))).Scan(&revision)
+			orNull(string(r.SigningAlg)), r.AllowCertificateBound).Scan(&revision)
 		if err != nil {
 			return err
 		}
@@ -134,7 +135,7 @@ func (s *Store) UpdateResource(ctx context.Context, r *authz.Resource, event aut
 	var revision int64
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, updateResourceSQL, r.URI, int(r.TokenTTL/time.Second), r.AllowBearer, r.RequireNonce, event.At, r.Revision,
-			orNull(string(r.SigningAlg))).Scan(&revision)
+			orNull(string(r.SigningAlg)), r.AllowCertificateBound).Scan(&revision)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return notUpdated(ctx, tx, r.URI)
 		}

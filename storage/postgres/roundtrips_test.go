@@ -35,9 +35,22 @@ func TestWhatARequestNeedsIsOneRoundTrip(t *testing.T) {
 		_, err := store.AdmitCall(ctx, goodCall(t, calls, token.Token), now)
 		return err
 	}
+	issue := func(now time.Time) authz.Issue { // by the secret that is left
+		i := issue(now)
+		i.Token.Credential = secret.Name()
+		return i
+	}
 	for name, do := range map[string]func() error{
 		"AdmitCall":   admit,
 		"RecordToken": func() error { return store.RecordToken(ctx, issue(now)) },
+		"RecordToken by an assertion": func() error {
+			i := issue(now)
+			i.Assertion = &authz.Spending{Digest: randomDigest(), IssuedAt: now, Window: time.Minute}
+			return store.RecordToken(ctx, i)
+		},
+		"SpendAssertion": func() error {
+			return store.SpendAssertion(ctx, authz.Spending{Digest: randomDigest(), IssuedAt: now, Window: time.Minute})
+		},
 		"RecordToken of a bearer token": func() error {
 			i := issue(now)
 			i.Proof = nil

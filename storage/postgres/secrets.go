@@ -14,17 +14,25 @@ import (
 // inForce is which of a client's secrets s counts at $1.
 const inForce = `not s.ended and (s.expires_at is null or s.expires_at > $1)`
 
-// notEndedSQL holds of the client c while the secret that $10 names was not ended
-// at once: whoever authenticated by it a moment before gets no token any more.
-const notEndedSQL = `
-  not exists (select from authz.client_secrets s where s.client_id = c.id and s.ended and encode(substr(s.digest, 1, 6), 'hex') = $10)`
+// stillProvenSQL holds of the client c while it has what the credential names, of
+// what is kept here: whoever authenticated a moment before by what was taken away
+// gets nothing any more. That a secret has run out since then does no harm.
+func stillProvenSQL(credential string) string {
+	return `
+  case
+    when c.token_endpoint_auth_method in ('client_secret_basic', 'client_secret_post') then exists (
+      select from authz.client_secrets s where s.client_id = c.id and not s.ended and encode(substr(s.digest, 1, 6), 'hex') = ` + credential + `)
+    when c.key_names is not null then ` + credential + ` = any (c.key_names)
+    else ` + credential + ` is not null
+  end`
+}
 
 // The first statement waits, at its trigger, for whoever else changes a
 // registration, so that the others see all secrets that there are.
 const (
 	addAnotherSecretSQL = `
 insert into authz.client_secrets (client_id, digest, created_at)
-select c.id, $2, $3 from authz.clients c where c.id = $1 and c.token_endpoint_auth_method <> 'tls_client_auth'`
+select c.id, $2, $3 from authz.clients c where c.id = $1 and c.token_endpoint_auth_method in ('client_secret_basic', 'client_secret_post')`
 	endOtherSecretsSQL = `
 update authz.client_secrets set expires_at = least(expires_at, $3), ended = ended or $4
 where client_id = $1 and digest <> $2`

@@ -25,7 +25,7 @@ func liveRange(now time.Time) (from, to [16]byte) {
 	return authz.JTIFloor(now.Add(-authz.MaxTokenTTL - clockDisagreement)), authz.JTIFloor(now.Add(clockDisagreement))
 }
 
-const tokenColumns = `jti, digest, client_id, resource, scope, jkt, issued_at, expires_at, kid, credential`
+const tokenColumns = `jti, digest, client_id, resource, scope, jkt, issued_at, expires_at, kid, credential, x5t`
 
 // The client is looked at in the statement that records its token, so that
 // none is recorded for a client that is disabled by then. A token that is
@@ -37,7 +37,7 @@ const tokenColumns = `jti, digest, client_id, resource, scope, jkt, issued_at, e
 //
 // admitted is null where the key may be the first of its client, as far as the
 // statement's own moment can tell.
-const tokenClientSQL = `
+var tokenClientSQL = `
   select c.generation as client_generation, r.generation as resource_generation,
     not exists (select from authz.signing_keys s where s.kid = $9 and s.revoked_at is not null) as signed,
     case
@@ -50,66 +50,97 @@ const tokenClientSQL = `
       else false
     end as admitted
   from authz.clients c join authz.resources r on r.uri = $4
-  where c.id = $3 and c.disabled_at is null and` + notEndedSQL
+  where c.id = $3 and c.disabled_at is null and` + stillProvenSQL("$10")
 
-const recordBearerTokenSQL = `
-with client as (` + tokenClientSQL + `
-), token as (
-  insert into authz.tokens (` + tokenColumns + `, client_generation, resource_generation)
-  select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, client_generation, resource_generation from client
-  where signed and admitted
-  returning jti
-), event as (
-  insert into authz.audit_events (` + eventColumns + `)
-  select $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21 from token
+var (
+	recordTokenSQL            = recordSQL(nothing)
+	recordTokenOnceSQL        = recordSQL(one)
+	recordTokenOfAssertionSQL = recordSQL(both)
 )
-select exists (select from client), exists (select from client where signed), exists (select from client where admitted),
-  exists (select from token)`
 
-// One statement spends the proof and records the token. Of two equal proofs the
-// second one waits at the unique index of the partition until the first one's
-// transaction has ended. The look before it finds the same name with another
-// iat, which may lie in another partition.
+// Of what a token is recorded for, what is spent with it. The look before each
+// insert finds the same name with another time, which may lie in another
+// partition. Of two equal ones the second waits at the unique index of the
+// partition until the first one's transaction has ended.
+const (
+	nothing = `select from client where signed and admitted`
+	one     = `
+  insert into authz.spent_proofs (digest, iat)
+  select $23, $24 from client
+  where signed and admitted is not false
+    and not exists (select from authz.spent_proofs where digest = $23 and iat between $25 and $26)
+  on conflict do nothing
+  returning iat`
+	// Where one of the two was spent meanwhile, the statement fails and spends
+	// neither.
+	both = `
+  insert into authz.spent_proofs (digest, iat)
+  select s.digest, s.iat from client, (values ($23::bytea, $24::timestamptz), ($28::bytea, $29::timestamptz)) as s (digest, iat)
+  where signed and admitted is not false
+    and not exists (select from authz.spent_proofs where digest = $23 and iat between $25 and $26)
+    and not exists (select from authz.spent_proofs where digest = $28 and iat between $30 and $31)
+  returning iat`
+)
+
+// recordSQL spends and records in one statement.
 //
 // A key is enrolled by first use only after its proof is spent, so that none is
 // by a proof that was accepted before. Which key was first is decided by a
 // function, which sees what others have done since this statement began.
-const recordBoundTokenSQL = `
+func recordSQL(spent string) string {
+	enrolled, enrolment, asserted := `select false as now where false`, ``, `false`
+	if spent != nothing {
+		enrolled = `select authz.enrol_first_dpop_key($3, $6, $7) as now from client where client.admitted is null and exists (select from spent)`
+		enrolment = `, enrolment as (
+  insert into authz.audit_events (` + eventColumns + `)
+  select $27, $13, '` + string(authz.AuditDPoPKeyEnrolled) + `', $15, $16, null, null, $19, $20, $21, '{"by": "first-use"}' from token, enrolled
+  where enrolled.now
+)`
+	}
+	if spent == both {
+		asserted = `exists (select from authz.spent_proofs where digest = $28 and iat between $30 and $31)`
+	}
+	return `
 with client as materialized (` + tokenClientSQL + `
-), spent as (
-  insert into authz.spent_proofs (digest, iat)
-  select $22, $23 from client
-  where signed and admitted is not false
-    and not exists (select from authz.spent_proofs where digest = $22 and iat between $24 and $25)
-  on conflict do nothing
-  returning iat
-), enrolled as materialized (
-  select authz.enrol_first_dpop_key($3, $6, $7) as now from spent, client where client.admitted is null
+), spent as (` + spent + `
+), enrolled as materialized (` + enrolled + `
 ), token as (
   insert into authz.tokens (` + tokenColumns + `, client_generation, resource_generation)
-  select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, client_generation, resource_generation from spent, client
-  where coalesce(admitted, (select true from enrolled))
+  select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, client_generation, resource_generation from client
+  where exists (select from spent) and coalesce(admitted, (select true from enrolled))
   returning jti
 ), event as (
   insert into authz.audit_events (` + eventColumns + `)
-  select $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21 from token
-), enrolment as (
-  insert into authz.audit_events (` + eventColumns + `)
-  select $26, $12, '` + string(authz.AuditDPoPKeyEnrolled) + `', $14, $15, null, null, $18, $19, $20, '{"by": "first-use"}' from token, enrolled
-  where enrolled.now
-)
+  select $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22 from token
+)` + enrolment + `
 select exists (select from client), exists (select from client where signed),
   exists (select from client where admitted is not false),
+  ` + asserted + `,
   exists (select from token)`
+}
 
 // RecordToken is authz.Store's.
 func (s *Store) RecordToken(ctx context.Context, issue authz.Issue) error {
-	sql := recordBearerTokenSQL
-	if issue.Proof != nil {
-		sql = recordBoundTokenSQL
+	err := s.recordToken(ctx, issue)
+	if issue.Proof != nil && issue.Assertion != nil && isUniqueViolation(err) {
+		// Somebody has spent one of the two just now. By now it is plain which.
+		err = s.recordToken(ctx, issue)
 	}
-	var client, signed, admitted, recorded bool
-	err := s.pool.QueryRow(ctx, sql, recordArgs(issue)...).Scan(&client, &signed, &admitted, &recorded)
+	return err
+}
+
+func (s *Store) recordToken(ctx context.Context, issue authz.Issue) error {
+	sql, spent := recordTokenOnceSQL, authz.ErrProofSpent
+	switch {
+	case issue.Proof != nil && issue.Assertion != nil:
+		sql = recordTokenOfAssertionSQL
+	case issue.Assertion != nil:
+		spent = authz.ErrAssertionSpent
+	case issue.Proof == nil:
+		sql = recordTokenSQL
+	}
+	var client, signed, admitted, asserted, recorded bool
+	err := s.pool.QueryRow(ctx, sql, recordArgs(issue)...).Scan(&client, &signed, &admitted, &asserted, &recorded)
 	if violates(err, "client_dpop_keys_first_use") { // another key was the first
 		return authz.ErrKeyNotAdmitted
 	}
@@ -125,22 +156,32 @@ func (s *Store) RecordToken(ctx context.Context, issue authz.Issue) error {
 		return authz.ErrKeyNotAdmitted
 	case !signed:
 		return authz.ErrSigningKeyRevoked
+	case asserted:
+		return authz.ErrAssertionSpent
 	default:
-		return authz.ErrProofSpent
+		return spent
 	}
 }
 
-// recordArgs are the parameters of recordBoundTokenSQL, or of
-// recordBearerTokenSQL where there is no proof.
+// recordArgs are the parameters of recordSQL: first the token and the event, then
+// what is spent.
 func recordArgs(issue authz.Issue) []any {
 	t := issue.Token
 	args := append([]any{
 		[16]byte(t.JTI), t.Digest[:], t.ClientID, t.Resource, t.Scope, orNull(t.JKT), t.IssuedAt, t.ExpiresAt,
-		orNull(t.KID), orNull(t.Credential),
+		orNull(t.KID), orNull(t.Credential), orNull(t.X5T),
 	}, eventValues(issue.Event)...)
-	if p := issue.Proof; p != nil {
-		args = append(args, p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window),
-			[16]byte(authz.NewJTI(t.IssuedAt)))
+	first, second := issue.Proof, issue.Assertion
+	if first == nil {
+		first, second = second, nil
+	}
+	if first == nil {
+		return args
+	}
+	args = append(args, spendArgs(*first)...)
+	args = append(args, [16]byte(authz.NewJTI(t.IssuedAt))) // of the event of an enrolment
+	if second != nil {
+		args = append(args, spendArgs(*second)...)
 	}
 	return args
 }
@@ -162,7 +203,7 @@ join authz.resources r on r.uri = t.resource and r.generation = t.resource_gener
 where t.digest = $1 and (t.jti between $2 and $3 or t.jti = $2) and t.expires_at > $4 and t.revoked_at is null
   and` + keysInForceSQL
 
-const readTokenColumns = `t.jti, t.digest, t.client_id, t.resource, t.scope, t.jkt, t.issued_at, t.expires_at, t.revoked_at, t.kid, t.credential`
+const readTokenColumns = `t.jti, t.digest, t.client_id, t.resource, t.scope, t.jkt, t.issued_at, t.expires_at, t.revoked_at, t.kid, t.credential, t.x5t`
 
 // ActiveToken is authz.Store's.
 func (s *Store) ActiveToken(ctx context.Context, digest authz.Digest, gateway string, now time.Time) (*authz.Token, error) {
@@ -292,14 +333,14 @@ func scanToken(row pgx.CollectableRow, more ...any) (*authz.Token, error) {
 		digest    []byte
 		revokedAt *time.Time
 
-		jkt, kid, credential *string
+		jkt, kid, credential, x5t *string
 	)
-	columns := []any{&jti, &digest, &t.ClientID, &t.Resource, &t.Scope, &jkt, &t.IssuedAt, &t.ExpiresAt, &revokedAt, &kid, &credential}
+	columns := []any{&jti, &digest, &t.ClientID, &t.Resource, &t.Scope, &jkt, &t.IssuedAt, &t.ExpiresAt, &revokedAt, &kid, &credential, &x5t}
 	if err := row.Scan(append(columns, more...)...); err != nil {
 		return nil, err
 	}
 	t.JTI, t.Digest = jti, authz.Digest(digest)
-	t.JKT, t.KID, t.Credential = orEmpty(jkt), orEmpty(kid), orEmpty(credential)
+	t.JKT, t.KID, t.Credential, t.X5T = orEmpty(jkt), orEmpty(kid), orEmpty(credential), orEmpty(x5t)
 	if revokedAt != nil {
 		t.RevokedAt = *revokedAt
 	}

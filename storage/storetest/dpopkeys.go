@@ -282,7 +282,7 @@ func (w *world) endorsement(by, jkt string) authz.Endorsement {
 	proof := func() authz.Spending {
 		return authz.Spending{Digest: randomDigest(), IssuedAt: w.now.Truncate(time.Second), Window: window}
 	}
-	return authz.Endorsement{ClientID: shop, JKT: jkt, By: by, Spent: []authz.Spending{proof(), proof()}}
+	return authz.Endorsement{ClientID: shop, Credential: secretOf(shop).Name(), JKT: jkt, By: by, Spent: []authz.Spending{proof(), proof()}}
 }
 
 func (w *world) endorse(t *testing.T, e authz.Endorsement) error {

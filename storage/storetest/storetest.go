@@ -46,6 +46,8 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"Revocation":    revocation(),
 		"Clients":       clients(),
 		"Secrets":       secrets(),
+		"ClientKeys":    clientKeys(),
+		"Assertions":    assertions(),
 		"Resources":     resources(),
 		"SigningKeys":   signingKeys(),
 		"Upkeep":        upkeep(),

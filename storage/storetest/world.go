@@ -59,10 +59,13 @@ func (w *world) client(id string) *authz.Client {
 	return &authz.Client{
 		ID: id, AuthMethod: authz.ClientSecretBasic, TokenFormat: authz.FormatJWT, CreatedAt: w.now,
 		DPoPKeys: authz.AnyKey,
-		Secrets:  []authz.Digest{randomDigest()},
+		Secrets:  []authz.Digest{secretOf(id)},
 		Grants:   []authz.Grant{{Resource: labels, Scopes: []string{"read", "write"}, TokenTTL: 10 * time.Minute, AllowBearer: true}},
 	}
 }
+
+// secretOf is the digest of the secret that client registers a client with.
+func secretOf(id string) authz.Digest { return authz.DigestOf("the secret of " + id) }
 
 func (w *world) gateway(id string, introspects ...string) *authz.Client {
 	c := w.client(id)
@@ -85,7 +88,7 @@ func (w *world) issue() authz.Issue { return w.issueFor(shop, w.now) }
 func (w *world) issueFor(client string, at time.Time) authz.Issue {
 	t := authz.Token{
 		JTI: authz.NewJTI(at), Digest: randomDigest(), ClientID: client, Resource: labels, Scope: "read write",
-		JKT: rand.Text(), IssuedAt: at, ExpiresAt: at.Truncate(time.Second).Add(10 * time.Minute),
+		JKT: rand.Text(), Credential: secretOf(client).Name(), IssuedAt: at, ExpiresAt: at.Truncate(time.Second).Add(10 * time.Minute),
 	}
 	e := authz.NewAuditEvent(at, authz.AuditTokenIssued, "client:"+client)
 	e.ClientID, e.Resource, e.JTI, e.JKT = client, t.Resource, t.JTI, t.JKT
