@@ -63,11 +63,16 @@ type Config struct {
 	// KeyRotation is not 0.
 	KeyPublishAhead time.Duration
 
-	Store   Store
-	Sealer  *jwks.Sealer
-	Metrics *Metrics
-	Log     *slog.Logger
-	Now     func() time.Time // the one source of time for all that is decided
+	Store  Store
+	Sealer *jwks.Sealer
+	// Device holds the signing keys that are made from now on, and opens those
+	// that it has made; nil: there is none.
+	Device KeyHolder
+	// SealNewKeys has Sealer hold new keys though there is a Device.
+	SealNewKeys bool
+	Metrics     *Metrics
+	Log         *slog.Logger
+	Now         func() time.Time // the one source of time for all that is decided
 }
 
 // Server is the authorization server of one instance. It is made by New and
@@ -99,7 +104,7 @@ type Server struct {
 // New makes a Server and brings the Store to where it can issue: partitions
 // around now, and a first signing key where there is none. It fails with
 // jwks.ErrSealedByAnother where none of the sealing keys has sealed the key that
-// signs.
+// signs, and with jwks.ErrHeld where a device holds it and there is none.
 func New(ctx context.Context, c Config) (*Server, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -114,7 +119,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		requireNonce:      c.RequireNonce,
 	}
 	s.keys = keyring{
-		store: c.Store, sealer: c.Sealer, now: s.now, algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm),
+		store: c.Store, holders: keyHolders{sealer: c.Sealer, device: c.Device, sealNew: c.SealNewKeys}, now: s.now, algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm),
 		rotation: c.KeyRotation, ahead: c.KeyPublishAhead,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}

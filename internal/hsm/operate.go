@@ -57,9 +57,14 @@ func Open(c Config) (*HSM, error) {
 	return h, nil
 }
 
-// Close ends the connection, after the operations under way.
+// Close ends the connection, after the operations under way. One that hangs is left
+// to the end of the process.
 func (h *HSM) Close() {
-	h.mu.Lock()
+	for deadline := time.Now().Add(signTimeout); !h.mu.TryLock(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return
+		}
+	}
 	defer h.mu.Unlock()
 	if !h.closed {
 		h.closed, h.link = true, nil
