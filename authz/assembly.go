@@ -42,16 +42,23 @@ func (s *Server) assemble(dpop *dpopfosite.DPoP) fosite.OAuth2Provider {
 		},
 		Config: config,
 	}
-	config.TokenEndpointHandlers.Append(dpop.Handler(&grantHandler{stock}))
+	config.TokenEndpointHandlers.Append(dpop.Handler(&grantHandler{stock, s}))
 	return fosite.NewOAuth2Provider(noStorage{}, config)
 }
 
 // bearerAdmitted holds that a token without a binding needs the leave of both
 // the resource and the client, and that a client whose keys are enrolled gets
-// none.
+// none. One that is bound to a certificate needs no proof besides: bindCertificate
+// has found what it needs.
 func bearerAdmitted(_ context.Context, request fosite.AccessRequester) bool {
 	s, ok := request.GetSession().(*session)
-	return ok && s.client.AllowBearer && s.grant.AllowBearer && s.client.DPoPKeys == AnyKey
+	if !ok || s.client.DPoPKeys != AnyKey {
+		return false
+	}
+	if s.client.CertificateBound {
+		return s.x5t != ""
+	}
+	return s.client.AllowBearer && s.grant.AllowBearer
 }
 
 // nonceRequired tells whose proofs must carry a nonce: everyone's, or those of
@@ -68,6 +75,7 @@ func nonceRequired(everyone bool) func(context.Context, fosite.AccessRequester) 
 // others.
 type grantHandler struct {
 	*oauth2.ClientCredentialsGrantHandler
+	server *Server
 }
 
 func (h *grantHandler) HandleTokenEndpointRequest(ctx context.Context, request fosite.AccessRequester) error {
@@ -83,6 +91,9 @@ func (h *grantHandler) HandleTokenEndpointRequest(ctx context.Context, request f
 		return err
 	}
 	s.event.resource = s.grant.Resource
+	if err := h.server.bindCertificate(ctx, s); err != nil {
+		return err
+	}
 	request.SetRequestedScopes(s.scopes)
 	request.SetRequestedAudience(fosite.Arguments{s.grant.Resource})
 	if err := h.ClientCredentialsGrantHandler.HandleTokenEndpointRequest(ctx, request); err != nil {

@@ -39,9 +39,11 @@ func (s *Server) assertion(ctx context.Context, call *gatewayCall, t *Token) (st
 	if t.ExpiresAt.Before(expires) {
 		expires = t.ExpiresAt
 	}
+	// The API has not seen the caller's certificate, and so is told of none: what it
+	// is told of it would have to check.
 	payload, err := compactJSON(assertionClaims{
 		Issuer: s.issuer, Audience: t.Resource, Subject: t.ClientID, ClientID: t.ClientID, Scope: t.Scope,
-		Confirm: confirm(t.JKT), TokenJTI: t.JTI, Method: call.original.method, URL: call.original.url,
+		Confirm: confirm(Token{JKT: t.JKT}), TokenJTI: t.JTI, Method: call.original.method, URL: call.original.url,
 		IssuedAt: now.Unix(), Expires: expires.Unix(), JTI: NewJTI(now),
 	})
 	if err != nil {

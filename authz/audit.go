@@ -30,8 +30,11 @@ const (
 	AuditClientRevoked   AuditKind = "client.tokens_revoked"
 	AuditResourceRevoked AuditKind = "resource.tokens_revoked"
 	// AuditDPoPKeyRefused is of a key that the client may have no token for: one a
-	// second at most for each.
+	// second at most for each, see sighting.
 	AuditDPoPKeyRefused AuditKind = "dpop_key.refused"
+	// AuditEndorsementRefused is of a key that vouched for another and has no say:
+	// likewise.
+	AuditEndorsementRefused AuditKind = "dpop_key.endorsement_refused"
 
 	// Of many requests in one event, soon after them: see tally.
 	AuditTokenIntrospected AuditKind = "token.introspected"

@@ -97,7 +97,7 @@ func badRequests(client registered, other string) []badRequest {
 		{name: "two Authorization headers", header: func(h http.Header) { h.Add("Authorization", h.Get("Authorization")) }, status: 400, code: "invalid_request"},
 		{name: "Basic and post", body: goodBody + "&client_id=" + client.ID + "&client_secret=" + secret, status: 400, code: "invalid_request"},
 		{name: "Basic and another client_id", body: goodBody + "&client_id=" + other, status: 400, code: "invalid_request"},
-		{name: "Basic and an assertion", body: goodBody + "&client_assertion=x&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer", status: 401, code: "invalid_client", answer: challenge},
+		{name: "Basic and an assertion", body: goodBody + "&client_assertion=x&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer", status: 400, code: "invalid_request"},
 		{name: "post by a client of Basic", header: set("Authorization"), body: goodBody + "&client_id=" + client.ID + "&client_secret=" + secret, status: 401, code: "invalid_client", answer: challenge},
 		{name: "client_secret twice", header: set("Authorization"), body: goodBody + "&client_id=" + client.ID + "&client_secret=x&client_secret=" + secret, status: 400, code: "invalid_request"},
 

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/cargokey/authz/internal/clientassertion"
 )
 
 // credentials are what a request authenticates its client with.
@@ -14,6 +16,8 @@ type credentials struct {
 	clientID string
 	method   AuthMethod
 	digest   Digest // of the secret; the secret itself goes no further
+	// assertion is what it presents instead of the two, where method is PrivateKeyJWT.
+	assertion *clientassertion.Assertion
 }
 
 // authenticateClient tells which client a request is from. Whatever is wrong
@@ -23,9 +27,15 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 	if claim, ok := claimedByListener(ctx); ok {
 		return s.clientOfListener(ctx, claim, h, form)
 	}
-	presented, err := presentedCredentials(h, form)
+	if certificateAlone(ctx, h, form) {
+		return s.clientOfCertificate(ctx, form)
+	}
+	presented, err := s.presentedCredentials(h, form)
 	if err != nil {
 		return nil, err
+	}
+	if presented.assertion != nil {
+		return s.clientOfAssertion(ctx, presented.assertion)
 	}
 	client := &Client{}
 	if validClientID(presented.clientID) { // what cannot be registered is not looked up
@@ -68,7 +78,7 @@ func whyNotProven(client *Client, presented Digest) error {
 // (RFC 8705 §2.1, or a socket of its own). Credentials of another kind would be
 // a second method (RFC 6749 §2.3).
 func (s *Server) clientOfListener(ctx context.Context, claim GatewayClaim, h http.Header, form url.Values) (*Client, error) {
-	if len(h.Values("Authorization")) > 0 || form.Has("client_secret") || form.Has("client_assertion") {
+	if len(h.Values("Authorization")) > 0 || form.Has("client_secret") || presentsAssertion(form) {
 		return nil, errInvalidRequest("This listener knows its clients by the connection. Send no credentials in the request.")
 	}
 	table, err := s.gateways.current(ctx)
@@ -91,16 +101,24 @@ func (s *Server) clientOfListener(ctx context.Context, claim GatewayClaim, h htt
 	return client, nil
 }
 
-// presentedCredentials reads RFC 6749 §2.3.1 credentials, by one method only
-// (§2.3: a client MUST NOT use more than one in a request).
-func presentedCredentials(h http.Header, form url.Values) (credentials, error) {
+// presentsAssertion tells whether a request has any of RFC 7521 §4.2's parameters.
+func presentsAssertion(form url.Values) bool {
+	return form.Has("client_assertion") || form.Has("client_assertion_type")
+}
+
+// presentedCredentials reads RFC 6749 §2.3.1 credentials or an assertion, by one
+// method only (§2.3: a client MUST NOT use more than one in a request).
+func (s *Server) presentedCredentials(h http.Header, form url.Values) (credentials, error) {
 	authorization := h.Values("Authorization")
 	inBody := form.Has("client_secret")
 	switch {
 	case len(authorization) > 1:
 		return credentials{}, errInvalidRequest("Send one Authorization header.")
-	case form.Has("client_assertion") || form.Has("client_assertion_type"):
-		return credentials{}, errInvalidClient(errors.New("client assertions are not supported"))
+	case presentsAssertion(form) && (inBody || len(authorization) == 1):
+		return credentials{}, errInvalidRequest("The client authenticates by an assertion and by a secret. Use one method.")
+	case presentsAssertion(form):
+		a, err := s.presentedAssertion(form)
+		return credentials{method: PrivateKeyJWT, assertion: a}, err
 	case len(authorization) == 1 && inBody:
 		return credentials{}, errInvalidRequest("The client authenticates in the Authorization header and in the body. Use one method.")
 	case len(authorization) == 1:

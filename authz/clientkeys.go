@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/clientassertion"
+	"github.com/cargokey/authz/internal/jwksuri"
 )
 
 // hasKeys tells whether clients of this method have public keys registered.
@@ -24,9 +26,12 @@ func (c *Client) validateKeys() error {
 	case (c.JWKS == nil) == (c.JWKSURI == ""):
 		return fmt.Errorf("client %s: %s needs its public keys, or the URL where they are, and not both", c.ID, c.AuthMethod)
 	case c.JWKS == nil:
+		if err := jwksuri.Validate(c.JWKSURI); err != nil {
+			return fmt.Errorf("client %s: %w", c.ID, err)
+		}
 		return nil
 	}
-	names, err := keyNames(c.JWKS)
+	names, err := c.AuthMethod.keyNames(c.JWKS)
 	if err != nil {
 		return fmt.Errorf("client %s: %w", c.ID, err)
 	}
@@ -34,8 +39,12 @@ func (c *Client) validateKeys() error {
 	return nil
 }
 
-// keyNames are the thumbprints of a set of public keys.
-func keyNames(set []byte) ([]string, error) {
+// keyNames are the thumbprints of the keys of a set that clients of this method can
+// authenticate by.
+func (m AuthMethod) keyNames(set []byte) ([]string, error) {
+	if m == PrivateKeyJWT {
+		return assertionKeyNames(set)
+	}
 	var read struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
@@ -52,6 +61,19 @@ func keyNames(set []byte) ([]string, error) {
 			return nil, fmt.Errorf("key %d of the JWKS: %w", i+1, err)
 		}
 		names = append(names, name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+func assertionKeyNames(set []byte) ([]string, error) {
+	keys, err := clientassertion.RegistrableKeys(set)
+	if err != nil {
+		return nil, fmt.Errorf("the JWKS %w", err)
+	}
+	var names []string
+	for _, key := range keys {
+		names = append(names, key.Thumbprint)
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil

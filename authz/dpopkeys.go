@@ -62,7 +62,8 @@ func ValidJKT(s string) bool {
 
 // refusedKey is the cause of a refusal: the client has proven to be who it says,
 // and to hold a key that it may have no token for. That may be a service whose key
-// nobody has enrolled; and it is what a thief of a secret looks like.
+// nobody has enrolled, or whose policy an operator has just changed, which the trail
+// tells beside it; and it is what a thief of a secret looks like.
 type refusedKey struct {
 	clientID string
 	jkt      string // empty: none was proven
@@ -87,10 +88,38 @@ func errKeyNotAdmitted(clientID, jkt string) *oauthError {
 // its key. The request waits for none of it.
 func (s *Server) noteRefusedKey(ev *event, refused *refusedKey) {
 	s.metrics.unenrolledKeys.WithLabelValues(refused.clientID).Inc()
-	s.tally.sight(sighting{AuditDPoPKeyRefused, refused.clientID, refused.jkt}, func() AuditEvent {
+	s.tally.sight(sighting{kind: AuditDPoPKeyRefused, clientID: refused.clientID, what: refused.jkt}, func() AuditEvent {
 		e := NewAuditEvent(s.now(), AuditDPoPKeyRefused, actorClient(refused.clientID))
 		e.ClientID, e.JKT, e.RequestID, e.RemoteAddr = refused.clientID, refused.jkt, ev.requestID, ev.remote
 		e.Detail = map[string]any{"endpoint": ev.endpoint, "credential": ev.credential}
+		return e
+	})
+}
+
+// refusedEndorsement is the cause of a refusal: the client has proven to be who it
+// says, and a key vouches for another one that has no say, or none any more. A
+// service may be late, or its keys not enrolled at all; and it is what a thief of a
+// key that was taken back looks like.
+type refusedEndorsement struct {
+	clientID string
+	by       string // thumbprint of the key that vouches
+	jkt      string // of the new key
+}
+
+func (e *refusedEndorsement) Error() string {
+	return fmt.Sprintf("client %s: the DPoP key %q cannot vouch for another: %v", e.clientID, e.by, ErrNotEndorsed)
+}
+
+func (e *refusedEndorsement) Unwrap() error { return ErrNotEndorsed }
+
+// noteRefusedEndorsement tells operators that somebody uses a key that was taken
+// back. The request waits for none of it.
+func (s *Server) noteRefusedEndorsement(ev *event, refused *refusedEndorsement) {
+	s.metrics.endorsements.WithLabelValues(refused.clientID).Inc()
+	s.tally.sight(sighting{kind: AuditEndorsementRefused, clientID: refused.clientID, what: refused.by}, func() AuditEvent {
+		e := NewAuditEvent(s.now(), AuditEndorsementRefused, actorClient(refused.clientID))
+		e.ClientID, e.JKT, e.RequestID, e.RemoteAddr = refused.clientID, refused.by, ev.requestID, ev.remote
+		e.Detail = map[string]any{"for": refused.jkt, "credential": ev.credential}
 		return e
 	})
 }

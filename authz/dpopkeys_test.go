@@ -234,6 +234,45 @@ func TestBadEndorsementsEnrolNothing(t *testing.T) {
 	i.token(c, old)
 }
 
+// A key that was taken back and vouches for another one is what a thief of it would
+// have it do: it is told once a second, and counted.
+func TestEndorsementByAKeyThatHasNoSayIsToldAndCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := w.instance()
+	for name, end := range map[string]func(c registered, key *dpopbind.Key) error{
+		"removed": func(c registered, key *dpopbind.Key) error {
+			return w.owner.RemoveKey(t.Context(), c.ID, key.JKT(), operatorEvent(authz.AuditDPoPKeyRemoved))
+		},
+		"revoked": func(_ registered, key *dpopbind.Key) error {
+			return w.owner.RevokeDPoPKey(t.Context(), key.JKT(), operatorEvent(authz.AuditDPoPKeyRevoked))
+		},
+		"unknown": func(registered, *dpopbind.Key) error { return nil },
+	} {
+		c, old, next := w.client(authz.Client{ID: "robbed-" + name, DPoPKeys: authz.EnrolledKey}), newKey(t), newKey(t)
+		if name != "unknown" {
+			w.enrol(c, old, time.Time{})
+		}
+		if err := end(c, old); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if a := i.do(i.enrolRequest(c, next, i.endorsement(c, old, next))); a.string("error") != "invalid_endorsement" {
+				t.Errorf("%s: %d %s", name, a.status, a.body)
+			}
+		}
+		i.flush()
+		if n := w.count(`select count(*)::int from authz.audit_events where kind = 'dpop_key.endorsement_refused' and client_id = '` + c.ID + `'
+			and jkt = '` + old.JKT() + `' and actor = 'client:` + c.ID + `' and request_id is not null and remote_addr = '127.0.0.1'
+			and detail->>'times' = '3' and detail->>'for' = '` + next.JKT() + `'`); n != 1 {
+			t.Errorf("%s: %d events", name, n)
+		}
+		if got := i.metric(`authz_endorsements_refused_total{client_id="` + c.ID + `"}`); got != 3 {
+			t.Errorf("%s: %v are counted", name, got)
+		}
+	}
+}
+
 // unixIn is a claim of the instance's time and more.
 func unixIn(i *instance, d time.Duration) string { return strconv.FormatInt(i.now().Add(d).Unix(), 10) }
 

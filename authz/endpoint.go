@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/clientassertion"
 )
 
 // event is what is known of a request at its end: one line in the log. What a
@@ -94,6 +95,10 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 	if ev.err != nil && errors.As(ev.err, &key) {
 		s.noteRefusedKey(ev, key)
 	}
+	var endorsement *refusedEndorsement
+	if ev.err != nil && errors.As(ev.err, &endorsement) {
+		s.noteRefusedEndorsement(ev, endorsement)
+	}
 
 	attrs := []slog.Attr{
 		slog.String("request_id", ev.requestID),
@@ -130,6 +135,10 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 	var proofErr *dpopbind.ProofError
 	if ev.err != nil && errors.As(ev.err, &proofErr) {
 		attrs = append(attrs, slog.String("check", string(proofErr.Check)))
+	}
+	var assertionErr *clientassertion.Error
+	if ev.err != nil && errors.As(ev.err, &assertionErr) {
+		attrs = append(attrs, slog.String("check", string(assertionErr.Check)))
 	}
 	s.log.LogAttrs(ctx, level, "request", attrs...)
 }

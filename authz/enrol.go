@@ -126,7 +126,8 @@ func (s *Server) recordEnrolment(r *http.Request, ev *event, client *Client, ask
 	}
 	proof, endorsement := asked.proof, asked.endorsement
 	err := s.store.EndorseKey(r.Context(), Endorsement{
-		ClientID: client.ID, JKT: proof.JKT(), By: endorsement.By(), ByEndsAt: asked.byEndsAt, Credential: client.Credential,
+		ClientID: client.ID, JKT: proof.JKT(), By: endorsement.By(), ByEndsAt: asked.byEndsAt,
+		Credential: client.Credential, Assertion: client.Assertion,
 		Spent: []Spending{
 			{Digest: proof.SpendKey(), IssuedAt: proof.IssuedAt(), Window: s.proofWindow},
 			{Digest: endorsement.SpendKey(), IssuedAt: endorsement.IssuedAt(), Window: s.endorsementWindow},
@@ -139,9 +140,11 @@ func (s *Server) recordEnrolment(r *http.Request, ev *event, client *Client, ask
 		e := errProofSpent()
 		e.description = "This DPoP proof or this endorsement was used before. Make both anew, with a new jti, for each request."
 		return e
+	case errors.Is(err, ErrAssertionSpent):
+		return errAssertionSpent(client.ID)
 	case errors.Is(err, ErrNotEndorsed):
 		e := errEndorsement(dpopbind.EndorsementError("It is by a key that is not enrolled for this client, or that has ended or is revoked; or this client's keys are not enrolled at all."))
-		e.cause = err
+		e.cause = &refusedEndorsement{client.ID, endorsement.By(), proof.JKT()}
 		return e
 	case errors.Is(err, ErrKeyNotAdmitted):
 		return errKeyNotAdmitted(client.ID, proof.JKT())

@@ -2,7 +2,6 @@ package authz
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -52,18 +51,11 @@ func CertificateGateway(r *http.Request) GatewayClaim {
 	if time.Now().After(leaf.NotAfter) { // since the connection was made
 		return GatewayClaim{}
 	}
-	return GatewayClaim{Names: namesOf(leaf)}
-}
-
-func namesOf(c *x509.Certificate) CertificateNames {
-	var names CertificateNames
-	for _, dns := range c.DNSNames {
-		names.DNS = append(names.DNS, strings.ToLower(dns)) // RFC 4343
+	names, err := namesOf(leaf)
+	if err != nil { // then it is nobody's
+		return GatewayClaim{}
 	}
-	for _, uri := range c.URIs {
-		names.URIs = append(names.URIs, uri.String())
-	}
-	return names
+	return GatewayClaim{Names: names}
 }
 
 // GatewayClaim is whom a gateway says to be, and how that is known. It is one of
@@ -74,21 +66,7 @@ type GatewayClaim struct {
 	Secret   *Digest
 	// Names are looked for where ClientID is empty. Where they are several
 	// clients', it is none of them.
-	Names CertificateNames
-}
-
-// CertificateNames are the subject alternative names of one certificate.
-type CertificateNames struct{ DNS, URIs []string }
-
-func (n CertificateNames) all() []CertificateName {
-	var names []CertificateName
-	for _, dns := range n.DNS {
-		names = append(names, CertificateName{DNS: dns})
-	}
-	for _, uri := range n.URIs {
-		names = append(names, CertificateName{URI: uri})
-	}
-	return names
+	Names []CertificateName
 }
 
 type claimKey struct{}
@@ -113,7 +91,7 @@ var (
 // tells who is there the header is not looked at: a caller may have sent it.
 func readGatewayClaim(r *http.Request) (GatewayClaim, error) {
 	if claim, ok := claimedByListener(r.Context()); ok {
-		if claim.ClientID == "" && len(claim.Names.DNS)+len(claim.Names.URIs) == 0 {
+		if claim.ClientID == "" && len(claim.Names) == 0 {
 			return GatewayClaim{}, errNoGateway
 		}
 		return claim, nil

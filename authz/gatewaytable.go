@@ -29,8 +29,7 @@ type gatewayTable struct {
 	revision  int64
 	byBaseURL map[string]*api
 	gateways  map[string]*Gateway
-	byDNS     map[string]*Gateway
-	byURI     map[string]*Gateway
+	byName    map[CertificateName]*Gateway
 	at        time.Time // of the process's clock, which only goes forward
 }
 
@@ -58,7 +57,7 @@ func (t *gatewayTables) load(ctx context.Context) error {
 	next := &gatewayTable{
 		revision: read.Revision, at: at,
 		byBaseURL: make(map[string]*api), gateways: make(map[string]*Gateway),
-		byDNS: make(map[string]*Gateway), byURI: make(map[string]*Gateway),
+		byName: make(map[CertificateName]*Gateway),
 	}
 	for _, r := range read.Resources {
 		a := &api{Resource: r.Resource, generation: r.Generation}
@@ -73,11 +72,8 @@ func (t *gatewayTables) load(ctx context.Context) error {
 	for i := range read.Gateways {
 		g := &read.Gateways[i]
 		next.gateways[g.ID] = g
-		if g.TLSName.DNS != "" {
-			next.byDNS[g.TLSName.DNS] = g
-		}
-		if g.TLSName.URI != "" {
-			next.byURI[g.TLSName.URI] = g
+		if g.TLSName != (CertificateName{}) {
+			next.byName[g.TLSName] = g
 		}
 	}
 	t.loaded.Store(next)
@@ -185,11 +181,8 @@ func (t *gatewayTable) claimed(claim GatewayClaim) *Gateway {
 	// A certificate whose names are two clients' is nobody's, also while one of
 	// them is disabled: its key may be why.
 	var found *Gateway
-	for _, name := range claim.Names.all() {
-		g := t.byDNS[name.DNS]
-		if name.URI != "" {
-			g = t.byURI[name.URI]
-		}
+	for _, name := range claim.Names {
+		g := t.byName[name]
 		if g != nil && found != nil && g != found {
 			return nil
 		}

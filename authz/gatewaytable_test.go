@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/internal/clientcert/certtest"
 )
 
 // Clients come and go all day. A call waits for none of it.
@@ -120,17 +121,17 @@ func TestGatewayThatWasJustRegisteredIntrospectsAtItsListener(t *testing.T) {
 // A connection may outlive the certificate that it was made with.
 func TestCertificateThatHasExpiredIsNobodys(t *testing.T) {
 	t.Parallel()
-	leaf := &x509.Certificate{DNSNames: []string{"gw.carrier.test"}, NotAfter: time.Now().Add(time.Minute)}
+	leaf := certtest.SelfSigned(t, x509.Certificate{DNSNames: []string{"gw.carrier.test"}}).Leaf
 	r := &http.Request{TLS: &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}}
-	if names := authz.CertificateGateway(r).Names.DNS; len(names) != 1 {
+	if names := authz.CertificateGateway(r).Names; len(names) != 1 {
 		t.Errorf("in its time: %q", names)
 	}
 	leaf.NotAfter = time.Now().Add(-time.Second)
-	if names := authz.CertificateGateway(r).Names.DNS; len(names) != 0 {
+	if names := authz.CertificateGateway(r).Names; len(names) != 0 {
 		t.Errorf("past its time: %q", names)
 	}
 	for _, none := range []*tls.ConnectionState{nil, {}} {
-		if names := authz.CertificateGateway(&http.Request{TLS: none}).Names.DNS; len(names) != 0 {
+		if names := authz.CertificateGateway(&http.Request{TLS: none}).Names; len(names) != 0 {
 			t.Errorf("without a certificate: %q", names)
 		}
 	}

@@ -50,6 +50,7 @@ type world struct {
 
 	changed  atomic.Int64 // when a registration was last changed, in Unix milliseconds
 	admitted atomic.Int64 // calls that a gateway check let through with a proof
+	asserted atomic.Int64 // assertions that were spent by other requests than for a token
 	unsure   atomic.Int64 // calls of which nobody knows whether they spent their proof
 
 	mu      sync.Mutex
@@ -113,7 +114,9 @@ func (w *world) client(c authz.Client) registered {
 	}
 	secret := authz.NewSecret()
 	event := operatorEvent(authz.AuditClientCreated)
-	c.Secrets, c.CreatedAt = []authz.Digest{secret.Digest()}, event.At
+	if c.CreatedAt = event.At; c.JWKS == nil && c.JWKSURI == "" {
+		c.Secrets = []authz.Digest{secret.Digest()}
+	}
 	w.changed.Store(time.Now().UnixMilli())
 	if err := w.owner.CreateClient(w.t.Context(), &c, event); err != nil {
 		w.t.Fatal(err)

@@ -29,7 +29,11 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusServiceUnavailable, health{Status: "not ready", Reason: reason})
 		return
 	}
-	writeJSON(w, http.StatusOK, health{Status: "ready"})
+	h := health{Status: "ready"}
+	if s.keys.gaps() != nil {
+		h.Reason = "a signing key is missing, or will be when its turn comes: see the log"
+	}
+	writeJSON(w, http.StatusOK, h)
 }
 
 // notReady says why, for those who may reach the internal listener; the
@@ -40,6 +44,10 @@ func (s *Server) notReady(ctx context.Context) string {
 	}
 	if s.keys.current() == nil {
 		return "no signing key"
+	}
+	// Tokens that others issue do not verify by the JWKS that is published here.
+	if s.keys.lacks() {
+		return "the signing key whose turn it is does not open here"
 	}
 	if err := s.keys.canSign(ctx); err != nil {
 		s.log.Warn("not ready", "cause", err)

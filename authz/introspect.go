@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// introspection is RFC 7662 §2.2, with RFC 9449 §6.2's cnf.
+// introspection is RFC 7662 §2.2, with the cnf of RFC 9449 §6.2 and RFC 8705 §3.2.
 type introspection struct {
 	Active    bool          `json:"active"`
 	Scope     string        `json:"scope"`
@@ -40,6 +40,9 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 	if token == "" {
 		return errInvalidRequest("The parameter token is missing.")
 	}
+	if err := s.spendAssertion(r.Context(), caller); err != nil {
+		return err
+	}
 	t, err := s.store.ActiveToken(r.Context(), DigestOf(token), caller.ID, s.now())
 	active := err == nil
 	ev.active = &active
@@ -56,6 +59,6 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 		Active: true, Scope: t.Scope, ClientID: t.ClientID, TokenType: tokenType(*t),
 		Subject: t.ClientID, Audience: t.Resource, Issuer: s.issuer, JTI: t.JTI,
 		IssuedAt: t.IssuedAt.Unix(), NotBefore: t.IssuedAt.Unix(), Expires: t.ExpiresAt.Unix(),
-		Confirm: confirm(t.JKT),
+		Confirm: confirm(*t),
 	})
 }

@@ -34,9 +34,10 @@ func (w *world) checkInvariants() {
 		{"every bound token and every call that passed has spent its own proof, and no proof is spent for nothing", fmt.Sprintf(`
 			select greatest(0, needed - spent, spent - needed - %d)
 			from (select (select count(*) from authz.tokens where jkt is not null) + %d
+			  + (select count(*) from authz.tokens t join authz.clients c on c.id = t.client_id and c.token_endpoint_auth_method = 'private_key_jwt')
 			  + (select 2 * count(*) from authz.audit_events where kind = 'dpop_key.enrolled' and detail->>'by' like 'jkt:%%'),
 			  (select count(*) from authz.spent_proofs)) n (needed, spent)`,
-			w.unsure.Load(), w.admitted.Load())},
+			w.unsure.Load(), w.admitted.Load()+w.asserted.Load())},
 		{"every revoked token has its one event of being revoked", `
 			select count(*) from (select * from authz.tokens where revoked_at is not null) t
 			full join (select * from authz.audit_events where kind = 'token.revoked') e using (jti)

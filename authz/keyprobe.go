@@ -2,8 +2,11 @@ package authz
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/cargokey/authz/jwks"
 )
 
 // keyProbe is the last answer to whether the key that signs now does, which may be
@@ -26,6 +29,9 @@ func (k *keyring) canSign(ctx context.Context) error {
 		p.underWay = done
 		go func() {
 			err := k.current().Probe(now, k.algorithm)
+			if errors.Is(err, jwks.ErrNoSigner) {
+				err = nil // a request for a token makes one; or lacks tells of it
+			}
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.at, p.err, p.underWay = now, err, nil

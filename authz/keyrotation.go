@@ -36,7 +36,7 @@ func ValidateKeyRotation(rotation, ahead time.Duration) error {
 }
 
 // errDatabaseClock: nothing else keeps the Store from adding a key that is due.
-var errDatabaseClock = errors.New("the next signing key is due, and the database does not take it: its clock and this one's are hours apart")
+var errDatabaseClock = errors.New("a signing key is due, and the database does not take it: its clock and this one's are hours apart")
 
 // makeDue makes the keys that are due: the first of each algorithm in use, and
 // the next one in time for it to be known everywhere before it signs. Several
@@ -51,6 +51,7 @@ func (k *keyring) makeDue(ctx context.Context) (made bool, err error) {
 		return false, err
 	}
 	unsettled := k.holders.settle(ctx, k.store)
+	k.inUse.Store(&algorithms)
 	now, timeline := k.now(), timelineOf(stored)
 	for _, a := range algorithms {
 		newest, ok := timeline.Newest(a)
@@ -91,7 +92,17 @@ func (k *keyring) makeFirst(ctx context.Context, a jwks.Algorithm, now time.Time
 	if err = k.store.AddFirstSigningKey(ctx, sealed, event); err != nil {
 		err = fmt.Errorf("storing the first signing key: %w", err)
 	}
-	return errors.Join(err, k.holders.settle(ctx, k.store, sealed)) // another instance may have been first
+	if err := errors.Join(err, k.holders.settle(ctx, k.store, sealed)); err != nil {
+		return err
+	}
+	stored, err := k.store.SigningKeys(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the signing keys: %w", err)
+	}
+	if _, ok := timelineOf(stored).Newest(a); !ok {
+		return errDatabaseClock
+	}
+	return nil
 }
 
 func (k *keyring) makeNext(ctx context.Context, newest jwks.Info, now time.Time) error {

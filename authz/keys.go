@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,9 @@ type keyring struct {
 	algorithm jwks.Algorithm // of all that no resource has chosen for
 	rotation  time.Duration  // 0: off
 	ahead     time.Duration  // from a key's making to its signing
+	metrics   *Metrics
 	read      atomic.Pointer[keysRead]
+	inUse     atomic.Pointer[[]jwks.Algorithm] // as they were read last
 	probe     keyProbe
 
 	mu     sync.Mutex // held while keys are read or made
@@ -100,7 +103,38 @@ func (k *keyring) lookLocked(ctx context.Context) error {
 	if made {
 		unopened = k.load(ctx)
 	}
-	return errors.Join(unopened, err)
+	return errors.Join(unopened, err, k.gaps())
+}
+
+// gaps tells which keys that sign, or are to, this instance does not have. It
+// tells so from the moment that it sees them, hours before their time.
+func (k *keyring) gaps() error {
+	set := k.current()
+	if set == nil {
+		return nil // which load tells
+	}
+	var gaps []error
+	for _, a := range k.algorithmsInUse() {
+		if at, ok := set.Gap(a, k.now()); ok {
+			gaps = append(gaps, fmt.Errorf("from %s on this instance does not have the key that signs by %s", at.UTC().Format(time.RFC3339), a))
+		}
+	}
+	k.metrics.signingGaps.Set(float64(len(gaps)))
+	return errors.Join(gaps...)
+}
+
+// lacks tells whether other instances sign with a key that this one does not have:
+// it does not publish it either.
+func (k *keyring) lacks() bool {
+	set := k.current()
+	return slices.ContainsFunc(k.algorithmsInUse(), func(a jwks.Algorithm) bool { return set.Lacks(a, k.now()) })
+}
+
+func (k *keyring) algorithmsInUse() []jwks.Algorithm {
+	if read := k.inUse.Load(); read != nil {
+		return *read
+	}
+	return []jwks.Algorithm{k.algorithm}
 }
 
 // renew is look for a request that found the keys stale. Of several at once one
@@ -119,8 +153,8 @@ func trusts(kid string) func(*jwks.Set) bool {
 	return func(s *jwks.Set) bool { return s.Trusts(kid) }
 }
 
-// load reads the keys. One that cannot be opened is left out, and reported: an
-// instance that lacks its sealing key goes on with those that it has.
+// load reads the keys. One that cannot be opened is reported: an instance that lacks
+// its sealing key goes on with those that it has, for as long as that is safe.
 func (k *keyring) load(ctx context.Context) error {
 	now := k.now()
 	stored, err := k.store.SigningKeys(ctx)
@@ -143,12 +177,15 @@ func (k *keyring) load(ctx context.Context) error {
 		if err != nil {
 			unopened = append(unopened, err)
 		}
-		if o.key != nil {
-			keys = append(keys, o.key.Ending(sealed.Info))
-			opened[sealed.KID] = o
+		if o.key == nil {
+			others = append(others, sealed.Info)
+			continue
 		}
+		keys = append(keys, o.key.Ending(sealed.Info))
+		opened[sealed.KID] = o
 	}
 	k.opened = opened
+	k.metrics.unopenedKeys.Set(float64(len(unopened)))
 	set, err := jwks.NewSet(keys, others...)
 	if err != nil {
 		return errors.Join(append(unopened, fmt.Errorf("reading the signing keys: %w", err))...)
@@ -179,20 +216,21 @@ func (k *keyring) open(sealed jwks.SealedKey) (openedKey, error) {
 func (k *keyring) start(ctx context.Context) (unopened error, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if _, err := k.makeDue(ctx); err != nil && !errors.Is(err, errDatabaseClock) { // which upkeep goes on telling
-		return nil, err
+	_, due := k.makeDue(ctx)
+	if due != nil && !errors.Is(due, errDatabaseClock) { // which upkeep goes on telling
+		return nil, due
 	}
 	unopened = k.load(ctx)
 	set := k.current()
 	if set == nil {
-		return nil, unopened
+		return nil, errors.Join(due, unopened)
 	}
 	stored, err := k.store.SigningKeys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading the signing keys: %w", err)
 	}
 	if signer, ok := timelineOf(stored).Signer(k.algorithm, k.now()); !ok || k.opened[signer.KID].key == nil {
-		return nil, errors.Join(unopened, fmt.Errorf("%w: %s", jwks.ErrNoSigner, k.algorithm))
+		return nil, errors.Join(due, unopened, fmt.Errorf("%w: %s", jwks.ErrNoSigner, k.algorithm))
 	}
 	return unopened, nil
 }

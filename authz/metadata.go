@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cargokey/authz/internal/clientassertion"
 )
 
 // The paths of the public listener.
@@ -19,8 +21,7 @@ const (
 	pathJWKS       = "/.well-known/jwks.json"
 )
 
-// metadata is RFC 8414 §2 and RFC 9449 §5.1. Algorithms for client assertions
-// are left out since no method here signs.
+// metadata is RFC 8414 §2 and RFC 9449 §5.1.
 type metadata struct {
 	Issuer                   string       `json:"issuer"`
 	TokenEndpoint            string       `json:"token_endpoint"`
@@ -35,8 +36,30 @@ type metadata struct {
 	RevocationAuthMethods    []AuthMethod `json:"revocation_endpoint_auth_methods_supported"`
 	IntrospectionAlgorithms  []string     `json:"introspection_signing_alg_values_supported"` // RFC 9701 §7
 	DPoPAlgorithms           []string     `json:"dpop_signing_alg_values_supported"`
-	DPoPKeysEndpoint         string       `json:"dpop_keys_endpoint"` // this server's own
+	DPoPKeysEndpoint         string       `json:"dpop_keys_endpoint"`                                   // this server's own
+	CertificateBound         bool         `json:"tls_client_certificate_bound_access_tokens,omitempty"` // RFC 8705 §3.3
+	MTLSAliases              *mtlsAliases `json:"mtls_endpoint_aliases,omitempty"`
 	ServiceDocumentation     string       `json:"service_documentation,omitempty"`
+
+	// Of client assertions.
+	TokenAuthAlgorithms         []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	IntrospectionAuthAlgorithms []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+	RevocationAuthAlgorithms    []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+}
+
+// mtlsAliases is RFC 8705 §5: where clients with certificates go instead.
+type mtlsAliases struct {
+	TokenEndpoint         string `json:"token_endpoint"`
+	IntrospectionEndpoint string `json:"introspection_endpoint"`
+	RevocationEndpoint    string `json:"revocation_endpoint"`
+	DPoPKeysEndpoint      string `json:"dpop_keys_endpoint"`
+}
+
+func (c *ClientCertificates) aliases() *mtlsAliases {
+	if c.URL == "" {
+		return nil
+	}
+	return &mtlsAliases{c.URL + pathToken, c.URL + pathIntrospect, c.URL + pathRevoke, c.URL + pathDPoPKeys}
 }
 
 // discover answers GET /.well-known/oauth-authorization-server (RFC 8414 §3).
@@ -63,13 +86,19 @@ func (s *Server) fixedMetadata(documentation string, algorithms []string) metada
 		JWKSURI:                  s.issuer + pathJWKS,
 		ResponseTypesSupported:   []string{},
 		GrantTypesSupported:      []string{grantType},
-		TokenAuthMethods:         publicAuthMethods(),
-		IntrospectionAuthMethods: publicAuthMethods(),
-		RevocationAuthMethods:    publicAuthMethods(),
+		TokenAuthMethods:         s.certificates.authMethods(),
+		IntrospectionAuthMethods: s.certificates.authMethods(),
+		RevocationAuthMethods:    s.certificates.authMethods(),
 		IntrospectionAlgorithms:  []string{string(s.keys.algorithm)},
 		DPoPAlgorithms:           algorithms,
 		DPoPKeysEndpoint:         s.issuer + pathDPoPKeys,
+		CertificateBound:         s.certificates.enabled(),
+		MTLSAliases:              s.certificates.aliases(),
 		ServiceDocumentation:     documentation,
+
+		TokenAuthAlgorithms:         clientassertion.Algorithms(),
+		IntrospectionAuthAlgorithms: clientassertion.Algorithms(),
+		RevocationAuthAlgorithms:    clientassertion.Algorithms(),
 	}
 }
 

@@ -83,7 +83,7 @@ func TestJWKSHoldsPublicKeysOnlyAndCanBeCached(t *testing.T) {
 		t.Errorf("%v", key)
 	}
 	etag := a.header.Get("ETag")
-	if etag == "" || a.header.Get("Cache-Control") != "public, max-age=300" {
+	if etag == "" || a.header.Get("Cache-Control") != "public, max-age=300" || a.header.Get("Content-Type") != "application/jwk-set+json" {
 		t.Errorf("headers: %v", a.header)
 	}
 	for _, match := range []string{etag, "W/" + etag, `"other", ` + etag, "*"} {

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/clientassertion"
 )
 
 // Metrics are what the server counts. Their labels come from closed sets.
@@ -19,8 +20,13 @@ type Metrics struct {
 	maintenance   *prometheus.CounterVec
 	checks        *prometheus.CounterVec
 
-	retiredSecrets *prometheus.CounterVec
-	unenrolledKeys *prometheus.CounterVec
+	retiredSecrets    *prometheus.CounterVec
+	unenrolledKeys    *prometheus.CounterVec
+	assertionsRefused *prometheus.CounterVec
+	endorsements      *prometheus.CounterVec // refused
+
+	unopenedKeys prometheus.Gauge
+	signingGaps  prometheus.Gauge
 }
 
 // NewMetrics makes the metrics and registers them with r.
@@ -57,7 +63,20 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.unenrolledKeys = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "authz_unenrolled_dpop_keys_total", Help: "Token requests of a client that has proven its secret, for a DPoP key that it may have no token for.",
 	}, []string{"client_id"})
-	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys)
+	m.assertionsRefused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authz_assertions_refused_total", Help: "Client assertions refused, by the check that failed; key, where the client has no such key, and replay.",
+	}, []string{"check"})
+	m.endorsements = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authz_endorsements_refused_total", Help: "Requests of a client that has proven its secret, with a new DPoP key that a key vouches for which is not enrolled, or has ended or is revoked.",
+	}, []string{"client_id"})
+	m.unopenedKeys = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "authz_signing_keys_unopened", Help: "Signing keys, in force or to be, that this instance cannot open as they are stored. More than 0 is an alarm.",
+	})
+	m.signingGaps = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "authz_signing_gaps", Help: "Algorithms in use by which, now or at a time that is set already, another key signs than this instance has. More than 0 is an alarm.",
+	})
+	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys,
+		m.assertionsRefused, m.endorsements, m.unopenedKeys, m.signingGaps)
 	return m
 }
 
@@ -71,7 +90,12 @@ func (m *Metrics) observe(ev *event, outcome string, elapsed time.Duration) {
 		return
 	}
 	var proofErr *dpopbind.ProofError
+	var assertionErr *clientassertion.Error
 	switch {
+	case errors.As(ev.err, &assertionErr):
+		m.assertionsRefused.WithLabelValues(string(assertionErr.Check)).Inc()
+	case errors.Is(ev.err, ErrAssertionSpent):
+		m.assertionsRefused.WithLabelValues("replay").Inc()
 	case errors.As(ev.err, &proofErr):
 		if proofErr.Check == dpopbind.CheckIAT && proofErr.Offset != 0 {
 			m.proofOffset.Observe(proofErr.Offset.Seconds())

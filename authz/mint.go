@@ -27,16 +27,17 @@ type claims struct {
 	Confirm  *confirmation `json:"cnf,omitempty"`
 }
 
-// confirmation is RFC 7800's cnf with RFC 9449 §6.1's member.
+// confirmation is RFC 7800's cnf with RFC 9449 §6.1's member or RFC 8705 §3.1's.
 type confirmation struct {
-	JKT string `json:"jkt"`
+	JKT string `json:"jkt,omitempty"`
+	X5T string `json:"x5t#S256,omitempty"`
 }
 
-func confirm(jkt string) *confirmation {
-	if jkt == "" {
+func confirm(t Token) *confirmation {
+	if t.JKT == "" && t.X5T == "" {
 		return nil
 	}
-	return &confirmation{JKT: jkt}
+	return &confirmation{JKT: t.JKT, X5T: t.X5T}
 }
 
 // minter makes access tokens: fosite's AccessTokenStrategy. fosite's own JWT
@@ -62,6 +63,8 @@ func (m minter) GenerateAccessToken(ctx context.Context, request fosite.Requeste
 	}
 	if s.proof != nil {
 		s.token.JKT = s.proof.JKT()
+	} else {
+		s.token.X5T = s.x5t
 	}
 	if s.client.TokenFormat == FormatOpaque {
 		token = random(OpaqueTokenPrefix)
@@ -76,7 +79,7 @@ func (m minter) signed(ctx context.Context, t Token, a jwks.Algorithm) (token, k
 	payload, err := json.Marshal(claims{
 		Issuer: m.server.issuer, Subject: t.ClientID, Audience: t.Resource, ClientID: t.ClientID,
 		Scope: t.Scope, IssuedAt: t.IssuedAt.Unix(), Expires: t.ExpiresAt.Unix(), JTI: t.JTI,
-		Confirm: confirm(t.JKT),
+		Confirm: confirm(t),
 	})
 	if err != nil {
 		return "", "", fmt.Errorf("encoding the claims: %w", err)

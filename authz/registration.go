@@ -52,7 +52,7 @@ const (
 	ClientSecretPost  AuthMethod = "client_secret_post"
 	// PrivateKeyJWT is RFC 7523 §2.2.
 	PrivateKeyJWT AuthMethod = "private_key_jwt"
-	// TLSClientAuth is RFC 8705 §2.1, for gateways at the listener of their own.
+	// TLSClientAuth is RFC 8705 §2.1.
 	TLSClientAuth AuthMethod = "tls_client_auth"
 	// SelfSignedTLSClientAuth is RFC 8705 §2.2.
 	SelfSignedTLSClientAuth AuthMethod = "self_signed_tls_client_auth"
@@ -64,7 +64,9 @@ func AuthMethods() []AuthMethod {
 }
 
 // publicAuthMethods are those of the public listener.
-func publicAuthMethods() []AuthMethod { return []AuthMethod{ClientSecretBasic, ClientSecretPost} }
+func publicAuthMethods() []AuthMethod {
+	return []AuthMethod{ClientSecretBasic, ClientSecretPost, PrivateKeyJWT}
+}
 
 // TokenFormat is the form of a client's access tokens.
 type TokenFormat string
@@ -125,6 +127,9 @@ type Client struct {
 	// Credential names what it has authenticated with: a secret by Digest.Name, a
 	// key by its thumbprint (RFC 7638), a certificate by its own (RFC 8705 §3.1).
 	Credential string
+	// Assertion is what it has authenticated with, to be spent together with what it
+	// asked for; nil: it was something else.
+	Assertion *Spending
 	// SecretEndedAt is when the secret that a Claimant came with ended; zero: it is
 	// in force, or none of the client's.
 	SecretEndedAt time.Time
@@ -201,6 +206,12 @@ func (c *Client) Validate() error {
 	if c.DPoPKeys != AnyKey && c.AllowBearer {
 		return fmt.Errorf("client %s: with DPoP keys %q it gets no bearer tokens; leave one of the two out", c.ID, string(c.DPoPKeys))
 	}
+	if c.DPoPKeys != AnyKey && c.CertificateBound {
+		return fmt.Errorf("client %s: with DPoP keys %q it gets no tokens that are bound to a certificate alone; leave one of the two out", c.ID, string(c.DPoPKeys))
+	}
+	if c.AllowBearer && c.CertificateBound {
+		return fmt.Errorf("client %s: its tokens are bound to its certificate or are bearer tokens; leave one of the two out", c.ID)
+	}
 	if len(c.Grants) == 0 && len(c.Introspects) == 0 {
 		return fmt.Errorf("client %s: give it at least one grant, or a resource to introspect", c.ID)
 	}
@@ -220,34 +231,6 @@ func (c *Client) Validate() error {
 	}
 	slices.Sort(c.Introspects)
 	c.Introspects = slices.Compact(c.Introspects)
-	return nil
-}
-
-// validateTLSName holds RFC 8705 §2.1.2: exactly one name, for exactly this
-// method.
-func (c *Client) validateTLSName() error {
-	dns, uri := c.TLSName.DNS, c.TLSName.URI
-	switch {
-	case c.AuthMethod != TLSClientAuth && (dns != "" || uri != ""):
-		return fmt.Errorf("client %s: a certificate's name is for the authentication method %s only", c.ID, TLSClientAuth)
-	case c.AuthMethod != TLSClientAuth:
-		return nil
-	case (dns == "") == (uri == ""):
-		return fmt.Errorf("client %s: %s needs one name of its certificate, a DNS name or a URI", c.ID, TLSClientAuth)
-	case len(c.Grants) > 0:
-		return fmt.Errorf("client %s: %s is for gateways: it gets no tokens by it, so give it no grant", c.ID, TLSClientAuth)
-	}
-	if name := dns + uri; len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fmt.Errorf("client %s: the certificate's name %q is longer than 255 bytes or has other than visible ASCII", c.ID, name)
-	}
-	if dns != "" && (strings.Contains(dns, "*") || strings.ToLower(dns) != dns) {
-		return fmt.Errorf("client %s: the certificate's name %q is to be in lower case, without a wildcard", c.ID, dns)
-	}
-	if uri != "" {
-		if u, err := url.Parse(uri); err != nil || !u.IsAbs() || u.Host == "" {
-			return fmt.Errorf("client %s: the certificate's name %q is no URI, such as spiffe://example.com/gateway", c.ID, uri)
-		}
-	}
 	return nil
 }
 

@@ -18,6 +18,9 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request, ev *event) error
 	if token == "" {
 		return errInvalidRequest("The parameter token is missing.")
 	}
+	if err := s.spendAssertion(r.Context(), caller); err != nil {
+		return err
+	}
 	// token_type_hint is not needed (RFC 7009 §2.1: it may be ignored).
 	audit := NewAuditEvent(s.now(), AuditTokenRevoked, actorClient(caller.ID))
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/dpopbind"
-	"github.com/cargokey/authz/jwks"
 )
 
 // A key that was superseded does not sign again: where its successor is revoked,
@@ -45,7 +44,7 @@ func TestSupersededKeyIsNoReasonToRetireTheOnlySigner(t *testing.T) {
 	signing := w.olderKey(time.Now().Add(-24*time.Hour), superseded.KID)
 	pending := w.olderKey(time.Now().Add(24*time.Hour), signing.KID)
 	retire := func(kid string) error {
-		return w.owner.RetireSigningKey(t.Context(), kid, jwks.ES256, operatorEvent(authz.AuditKeyRetired))
+		return w.owner.RetireSigningKey(t.Context(), kid, false, operatorEvent(authz.AuditKeyRetired))
 	}
 	if err := retire(signing.KID); err != nil {
 		t.Fatal(err)

@@ -3,11 +3,13 @@ package authz
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -38,6 +40,8 @@ type Config struct {
 	Issuer string
 	// TokenEndpointAliases are further URLs that a client may sign as htu.
 	TokenEndpointAliases []string
+	// ClientCertificates: see there. The zero value: no client shows any.
+	ClientCertificates ClientCertificates
 	// ServiceDocumentation is a URL for the metadata; empty: none.
 	ServiceDocumentation string
 	// ProofLifetime is how long a proof is accepted after its iat, without the
@@ -63,6 +67,16 @@ type Config struct {
 	// KeyRotation is not 0.
 	KeyPublishAhead time.Duration
 
+	// AssertionAudienceTokenEndpoint: the aud of a client assertion may also be one of
+	// the token endpoint's URLs, for clients that know no better. What they sign for
+	// this server, a server that gives its own endpoint the same URL could use here.
+	AssertionAudienceTokenEndpoint bool
+	// JWKSURINetworks may be connected to for the keys at clients' jwks_uri, besides
+	// public addresses.
+	JWKSURINetworks []netip.Prefix
+	// JWKSURIAuthorities are those of the certificates there; nil: the system's.
+	JWKSURIAuthorities *x509.CertPool
+
 	Store  Store
 	Sealer *jwks.Sealer
 	// Device holds the signing keys that are made from now on, and opens those
@@ -78,21 +92,23 @@ type Config struct {
 // Server is the authorization server of one instance. It is made by New and
 // safe for concurrent use.
 type Server struct {
-	issuer      string
-	store       Store
-	now         func() time.Time
-	log         *slog.Logger
-	metrics     *Metrics
-	keys        keyring
-	scopes      scopeList
-	tally       *tally
-	metadata    metadata
-	gateways    gatewayTables
-	checker     *dpopbind.Checker
-	nonces      *dpopbind.Nonces
-	dpop        *dpopfosite.DPoP
-	oauth2      fosite.OAuth2Provider
-	proofWindow time.Duration
+	issuer       string
+	certificates ClientCertificates
+	store        Store
+	now          func() time.Time
+	log          *slog.Logger
+	metrics      *Metrics
+	keys         keyring
+	scopes       scopeList
+	tally        *tally
+	metadata     metadata
+	gateways     gatewayTables
+	checker      *dpopbind.Checker
+	nonces       *dpopbind.Nonces
+	dpop         *dpopfosite.DPoP
+	oauth2       fosite.OAuth2Provider
+	proofWindow  time.Duration
+	assertions   assertionAuth
 	// enrolTarget is what the proofs of new DPoP keys are for.
 	enrolTarget       dpopbind.Target
 	endorsementWindow time.Duration
@@ -110,7 +126,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		issuer: c.Issuer, store: c.Store, log: c.Log, metrics: c.Metrics,
+		issuer: c.Issuer, certificates: c.ClientCertificates, store: c.Store, log: c.Log, metrics: c.Metrics,
 		// Microseconds are what Postgres keeps.
 		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
 		proofWindow: c.ProofLifetime + 2*c.ClockSkew,
@@ -119,8 +135,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		requireNonce:      c.RequireNonce,
 	}
 	s.keys = keyring{
-		store: c.Store, holders: keyHolders{sealer: c.Sealer, device: c.Device, sealNew: c.SealNewKeys}, now: s.now, algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm),
-		rotation: c.KeyRotation, ahead: c.KeyPublishAhead,
+		store: c.Store, holders: keyHolders{sealer: c.Sealer, device: c.Device, sealNew: c.SealNewKeys}, now: s.now,
+		algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm),
+		rotation:  c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
 	s.gateways = gatewayTables{store: c.Store, log: c.Log}
@@ -133,16 +150,19 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuring proofs: %w", err)
 	}
-	target, err := dpopbind.NewTarget(http.MethodPost, append([]string{c.Issuer + pathToken}, c.TokenEndpointAliases...)...)
+	target, err := dpopbind.NewTarget(http.MethodPost, slices.Concat(c.urlsOf(pathToken), c.TokenEndpointAliases)...)
 	if err != nil {
 		return nil, fmt.Errorf("configuring proofs: %w", err)
 	}
-	if s.enrolTarget, err = dpopbind.NewTarget(http.MethodPost, c.Issuer+pathDPoPKeys); err != nil {
+	if s.enrolTarget, err = dpopbind.NewTarget(http.MethodPost, c.urlsOf(pathDPoPKeys)...); err != nil {
 		return nil, fmt.Errorf("configuring proofs: %w", err)
 	}
 	s.nonces, err = dpopbind.NewNonces(dpopbind.NonceConfig{Secrets: c.NonceSecrets, Now: s.now})
 	if err != nil {
 		return nil, fmt.Errorf("configuring nonces: %w", err)
+	}
+	if err := s.configureAssertions(c); err != nil {
+		return nil, err
 	}
 	s.dpop, err = dpopfosite.New(dpopfosite.Config{
 		Checker: s.checker, Target: target, BearerAdmitted: bearerAdmitted,
@@ -179,6 +199,9 @@ func (c *Config) validate() error {
 		return errors.New("authz: Store, Sealer, Metrics, Log and Now are all needed")
 	}
 	if err := ValidateIssuer(c.Issuer); err != nil {
+		return err
+	}
+	if err := c.ClientCertificates.validate(); err != nil {
 		return err
 	}
 	if c.ProofLifetime < time.Second || c.ProofLifetime > maxProofLifetime {
@@ -228,7 +251,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle(pathDPoPKeys, s.endpoint("dpop_keys", s.enrol))
 	mux.Handle(pathMetadata, s.endpoint("metadata", s.discover))
 	mux.Handle(pathJWKS, s.endpoint("jwks", s.jwks))
-	return mux
+	return s.certificates.shownTo(mux)
 }
 
 // InternalHandler serves the internal listener; metrics is what answers

@@ -18,7 +18,8 @@ type session struct {
 	grant  Grant
 	scopes []string
 	proof  *dpopbind.Proof
-	token  Token // complete once the token is minted
+	x5t    string // of the certificate that the token is bound to, where there is no proof
+	token  Token  // complete once the token is minted
 }
 
 // SetProof and Proof make it a dpopfosite.Session.

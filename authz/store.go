@@ -39,7 +39,7 @@ var (
 	// ErrTooManyKeys: the client has maxDPoPKeys already, ended ones included.
 	ErrTooManyKeys = errors.New("the client has too many DPoP keys")
 	// ErrOnlySigner: no other signing key could take over.
-	ErrOnlySigner = errors.New("is the only signing key of an algorithm that is in use; make another first")
+	ErrOnlySigner = errors.New("is the only signing key of its algorithm: no other takes over")
 	// ErrSigningKeyRevoked: the key that signed the token was revoked meanwhile.
 	ErrSigningKeyRevoked = errors.New("the signing key was revoked")
 	// ErrClientGone: the client was disabled or deleted, or its secret was ended at
@@ -135,7 +135,8 @@ type Call struct {
 	Scopes      []string // those that the call needs
 	JKT         string   // of the proof's key, whose signature was verified
 	Proof       *Spending
-	NonceFresh  bool // the proof carries a nonce in force
+	NonceFresh  bool   // the proof carries a nonce in force
+	X5T         string // of the certificate that the call came with, by the gateway's word; empty: none
 }
 
 // Verdict is what the Store knows of a Call, all of one moment.
@@ -143,7 +144,9 @@ type Verdict struct {
 	Revision    int64  // of the GatewayTable at that moment
 	Token       *Token // nil: unknown, expired, revoked, ended, or for another resource
 	ClientNonce bool   // the token's client is one whose proofs need a nonce
-	Spent       bool   // this call, and none before, has spent the proof
+	// Certified: the token is bound to no certificate, or to the call's.
+	Certified bool
+	Spent     bool // this call, and none before, has spent the proof
 }
 
 // KeyRevocation is the revocation of a signing key, and its event.
@@ -280,7 +283,9 @@ type Store interface {
 	// proofs of it: of any number of equal calls one succeeds, and the others fail
 	// with ErrProofSpent. It fails with ErrClientGone where the client is not
 	// enabled, with ErrNotEndorsed, and with ErrKeyNotAdmitted where the new key is
-	// revoked or has been ended; then it writes nothing.
+	// revoked or has been ended; then it writes nothing. It fails as well, as
+	// RecordToken does that enrols a first key, where the event is two hours off the
+	// Store's own clock.
 	EndorseKey(ctx context.Context, e Endorsement, event AuditEvent) error
 
 	// RevokeClientTokens makes all tokens of a client inactive, and leaves it
@@ -298,14 +303,16 @@ type Store interface {
 	// too, in the order that they sign in.
 	SigningKeys(ctx context.Context) ([]jwks.SealedKey, error)
 	// AddFirstSigningKey stores a key if there is none of its algorithm that nobody
-	// has ended. Of several calls, on any number of instances, one stores its key;
-	// none fails for that.
+	// has ended; if it was made now, within two hours, by the Store's own clock; and
+	// if it signs within an hour of that. Of several calls, on any number of
+	// instances, one stores its key; none fails for that.
 	AddFirstSigningKey(ctx context.Context, key jwks.SealedKey, event AuditEvent) error
 	// AddNextSigningKey stores a key if the one named after is the newest of its
 	// algorithm that nobody has ended, and signs already; if the key signs a day
-	// after that one at least, and 3 to 720 hours after it was made; and if it was
-	// made now, within two hours, by the Store's own clock. It tells whether it did:
-	// of several calls, on any number of instances, one does.
+	// after that one at least, and 3 to 720 hours after it was made; and if, by the
+	// Store's own clock, it was made now, within two hours, and signs in 90 minutes
+	// or later. It tells whether it did: of several calls, on any number of
+	// instances, one does.
 	AddNextSigningKey(ctx context.Context, key jwks.SealedKey, after string, event AuditEvent) (bool, error)
 	// AddSigningKey stores an operator's key, and revokes others, in one step. It
 	// fails with ErrChanged where the newest key of its algorithm that nobody has
@@ -317,8 +324,8 @@ type Store interface {
 	SigningKeyRecorded(ctx context.Context, kid string) (bool, error)
 	// RetireSigningKey has a key sign no more. It fails with ErrNotFound, and with
 	// ErrOnlySigner where no other key of its algorithm signs or is to sign after
-	// it, and the algorithm is byDefault or a resource's.
-	RetireSigningKey(ctx context.Context, kid string, byDefault jwks.Algorithm, event AuditEvent) error
+	// it; unless it may be the last one, and no resource has chosen the algorithm.
+	RetireSigningKey(ctx context.Context, kid string, last bool, event AuditEvent) error
 	// RevokeSigningKey makes all that a key has signed inactive, and any token that
 	// it signs unrecordable. It fails with ErrNotFound. A revoked key stays as it is.
 	RevokeSigningKey(ctx context.Context, kid string, event AuditEvent) error

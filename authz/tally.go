@@ -18,6 +18,11 @@ const tallyEvery = time.Second
 // gateways and resources; what comes beyond it is counted without a name.
 const maxTallied = 4096
 
+// maxNamed bounds how many sightings of one kind and client a period tells apart:
+// who has a client's secret may come with any number of keys, and is not to fill
+// the trail with them. What comes beyond it is one event, without names.
+const maxNamed = 16
+
 // tally counts who asked about what, for the audit trail: an event for each
 // request would cost each a write. A request waits neither for the Store nor
 // for its failure.
@@ -33,6 +38,7 @@ type tally struct {
 	since  time.Time // when the period that is counted began
 	counts map[tallied]*tallyCount
 	sights map[sighting]*sighted
+	named  map[sighting]int // how many of one kind and client
 
 	flushing   sync.Mutex
 	unrecorded []AuditEvent // of earlier periods; nil: all are recorded
@@ -52,7 +58,7 @@ type tallyCount struct {
 }
 
 func newTally(store Store, now func() time.Time, m *Metrics) *tally {
-	return &tally{store: store, now: now, checks: m.checks, since: now(), counts: map[tallied]*tallyCount{}, sights: map[sighting]*sighted{}}
+	return &tally{store: store, now: now, checks: m.checks, since: now(), counts: map[tallied]*tallyCount{}, sights: map[sighting]*sighted{}, named: map[sighting]int{}}
 }
 
 // add counts a request by who made it. All of it comes from closed sets: the ID
@@ -82,6 +88,7 @@ type sighting struct {
 	kind     AuditKind
 	clientID string
 	what     string
+	further  bool // of a client, beyond maxNamed
 }
 
 type sighted struct {
@@ -94,6 +101,13 @@ func (t *tally) sight(key sighting, event func() AuditEvent) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	seen := t.sights[key]
+	if of := (sighting{kind: key.kind, clientID: key.clientID}); seen == nil && t.named[of] < maxNamed {
+		t.named[of]++
+	} else if seen == nil {
+		of.further = true
+		key, event = of, t.further(of, event)
+		seen = t.sights[key]
+	}
 	if seen == nil && len(t.sights) >= maxTallied {
 		key = sighting{kind: key.kind}
 		event = func() AuditEvent { return NewAuditEvent(t.now(), key.kind, ActorServer) }
@@ -104,6 +118,18 @@ func (t *tally) sight(key sighting, event func() AuditEvent) {
 		t.sights[key] = seen
 	}
 	seen.n++
+}
+
+// further makes the event of all that comes beyond maxNamed: where the first of it
+// came from, and no name of a key or a secret.
+func (t *tally) further(of sighting, event func() AuditEvent) func() AuditEvent {
+	return func() AuditEvent {
+		first := event()
+		e := NewAuditEvent(t.now(), of.kind, first.Actor)
+		e.ClientID, e.RequestID, e.RemoteAddr = first.ClientID, first.RequestID, first.RemoteAddr
+		e.Detail = map[string]any{"further": true}
+		return e
+	}
 }
 
 // event is the first one's, with how many there were, and when it was: At will be
@@ -150,6 +176,7 @@ func (t *tally) collect() []AuditEvent {
 	t.mu.Lock()
 	counts, sights, since := t.counts, t.sights, t.since
 	t.counts, t.sights, t.since = make(map[tallied]*tallyCount, len(counts)), map[sighting]*sighted{}, now
+	t.named = map[sighting]int{}
 	t.mu.Unlock()
 	var events []AuditEvent
 	for _, seen := range sights {

@@ -76,7 +76,7 @@ func TestSightingsOfAPeriodAreOneEventEach(t *testing.T) {
 	y := newTestTally()
 	made := 0
 	see := func(what, requestID string) {
-		y.sight(sighting{AuditRetiredSecretUsed, "shop", what}, func() AuditEvent {
+		y.sight(sighting{kind: AuditRetiredSecretUsed, clientID: "shop", what: what}, func() AuditEvent {
 			made++
 			e := NewAuditEvent(time.Now(), AuditRetiredSecretUsed, ActorServer)
 			e.ClientID, e.RequestID, e.Detail = "shop", requestID, map[string]any{"credential": what}
@@ -109,23 +109,68 @@ func TestSightingsOfAPeriodAreOneEventEach(t *testing.T) {
 
 func TestSightingsAreBoundedAndNoneIsLost(t *testing.T) {
 	y := newTestTally()
-	const n = 3 * maxTallied
-	for i := range n {
-		y.sight(sighting{AuditRetiredSecretUsed, "shop", fmt.Sprint(i)}, func() AuditEvent {
-			e := NewAuditEvent(time.Now(), AuditRetiredSecretUsed, ActorServer)
-			e.ClientID = "shop"
+	see := func(client, what string) {
+		y.sight(sighting{kind: AuditDPoPKeyRefused, clientID: client, what: what}, func() AuditEvent {
+			e := NewAuditEvent(time.Now(), AuditDPoPKeyRefused, actorClient(client))
+			e.ClientID, e.JKT, e.RequestID = client, what, "r"
 			return e
 		})
 	}
-	var sum, nameless int64
-	events := y.collect()
-	for _, e := range events {
-		sum += e.Detail["times"].(int64)
-		if e.ClientID == "" {
-			nameless += e.Detail["times"].(int64)
+	for range 2 { // each period anew
+		const clients, keys = 3 * maxTallied / maxNamed, 2 * maxNamed
+		for c := range clients {
+			for k := range keys {
+				see(fmt.Sprint("client-", c), fmt.Sprint("key-", k))
+			}
+		}
+		var sum int64
+		events := y.collect()
+		for _, e := range events {
+			sum += e.Detail["times"].(int64)
+		}
+		if len(events) > maxTallied+1 || sum != clients*keys {
+			t.Errorf("%d events of %d", len(events), sum)
+		}
+		if len(y.named) != 0 || len(y.sights) != 0 {
+			t.Error("something is kept")
 		}
 	}
-	if len(events) != maxTallied+1 || sum != n || nameless != n-maxTallied {
-		t.Errorf("%d events of %d, %d of them without a name", len(events), sum, nameless)
+}
+
+// Who has a client's secret comes with as many keys as they like.
+func TestFloodOfKeysOfOneClientIsAFewEventsAPeriod(t *testing.T) {
+	y := newTestTally()
+	see := func(client string, key int) {
+		y.sight(sighting{kind: AuditDPoPKeyRefused, clientID: client, what: fmt.Sprint(key)}, func() AuditEvent {
+			e := NewAuditEvent(time.Now(), AuditDPoPKeyRefused, actorClient(client))
+			e.ClientID, e.JKT, e.RequestID, e.RemoteAddr = client, fmt.Sprint(key), fmt.Sprint("r-", key), "192.0.2.7"
+			return e
+		})
+	}
+	const n = 10_000
+	for key := range n {
+		see("robbed", key)
+		see("robbed", 0) // one that has a name keeps it
+	}
+	see("other", 1)
+	named, further, other := 0, 0, 0
+	for _, e := range y.collect() {
+		switch {
+		case e.ClientID == "other":
+			other++
+		case e.Detail["further"] == true:
+			further++
+			if e.JKT != "" || e.Detail["times"] != int64(n-maxNamed) || e.RequestID != "r-16" || e.RemoteAddr == "" || e.Actor != "client:robbed" {
+				t.Errorf("%+v", e)
+			}
+		default:
+			named++
+			if want := int64(1); e.JKT != "0" && e.Detail["times"] != want || e.JKT == "0" && e.Detail["times"] != int64(n+1) {
+				t.Errorf("%+v", e)
+			}
+		}
+	}
+	if named != maxNamed || further != 1 || other != 1 {
+		t.Errorf("%d events with a name, %d without, %d of another client", named, further, other)
 	}
 }

@@ -89,7 +89,8 @@ func (s *Server) grantToken(r *http.Request, state *session) (fosite.AccessRespo
 	}
 }
 
-// tokenType is RFC 6749 §7.1's, by whether the token is bound (RFC 9449 §5).
+// tokenType is RFC 6749 §7.1's, by whether the token is bound to a DPoP key (RFC
+// 9449 §5). One that is bound to a certificate is of type Bearer (RFC 8705 §3).
 func tokenType(t Token) string {
 	if t.JKT != "" {
 		return dpopfosite.TokenType
@@ -97,7 +98,7 @@ func tokenType(t Token) string {
 	return "Bearer"
 }
 
-// recordToken spends the proof and records the token, in one step; no token
+// recordToken spends the proof and the assertion and records the token, in one step; no token
 // leaves the server that did not get past here.
 func (s *Server) recordToken(ctx context.Context, state *session) error {
 	state.token.Credential = state.client.Credential
@@ -108,8 +109,11 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
 	audit.Detail = map[string]any{"scope": t.Scope, "format": string(state.client.TokenFormat), "expires_at": t.ExpiresAt.Unix(),
 		"credential": t.Credential}
+	if t.X5T != "" {
+		audit.Detail["x5t#S256"] = t.X5T
+	}
 
-	issue := Issue{Token: t, Event: audit}
+	issue := Issue{Token: t, Assertion: state.client.Assertion, Event: audit}
 	if p := state.proof; p != nil {
 		issue.Proof = &Spending{
 			Digest:   p.SpendKey(),
@@ -124,6 +128,8 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 		return nil
 	case errors.Is(err, ErrProofSpent):
 		return errProofSpent()
+	case errors.Is(err, ErrAssertionSpent):
+		return errAssertionSpent(t.ClientID)
 	case errors.Is(err, ErrKeyNotAdmitted):
 		return errKeyNotAdmitted(t.ClientID, t.JKT)
 	case errors.Is(err, ErrClientGone):

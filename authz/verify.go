@@ -30,6 +30,10 @@ type gatewayCall struct {
 	presented dpopbind.Presentation
 	proof     *dpopbind.Proof // nil: a bearer token
 	nonce     dpopbind.NonceState
+	// certificate is the caller's, by the gateway's word: x5t#S256, "" for none, and
+	// why there is none.
+	certificate   string
+	noCertificate error
 	// proofOffset is of a proof that was refused for its time.
 	proofOffset time.Duration
 }
@@ -172,11 +176,12 @@ func (s *Server) readPresented(call *gatewayCall) *dpopbind.Refusal {
 		return dpopbind.RefuseNoToken()
 	case presented.Scheme == dpopbind.SchemeDPoP:
 		return s.readCallProof(call)
-	case !call.api.AllowBearer: // RFC 9449 §7.2
+	case !call.api.AllowBearer && !call.api.AllowCertificateBound: // RFC 9449 §7.2
 		return dpopbind.RefuseBearer()
 	case len(header.Values("DPoP")) > 0:
 		return dpopbind.RefuseProofWithBearer()
 	}
+	s.readCallCertificate(call)
 	return nil
 }
 
@@ -210,6 +215,7 @@ func (s *Server) storeCall(call *gatewayCall, anyRevision bool) Call {
 	c := Call{
 		AnyRevision: anyRevision, Revision: call.table.revision, Resource: call.api.URI, Generation: call.api.generation,
 		Token: DigestOf(call.presented.Token), Scopes: call.scopes, NonceFresh: call.nonce != dpopbind.NonceInvalid,
+		X5T: call.certificate,
 	}
 	if p := call.proof; p != nil {
 		c.JKT = p.JKT()
@@ -236,6 +242,10 @@ func (s *Server) judgeToken(call *gatewayCall, v Verdict) *dpopbind.Refusal {
 		return dpopbind.RefuseToken("The access token is unknown, expired, revoked or for another API: ask for a new one.")
 	case call.proof == nil && t.JKT != "": // RFC 9449 §7.2
 		return dpopbind.RefuseBoundAsBearer()
+	case call.proof == nil && t.X5T != "":
+		return judgeCertificate(call, v)
+	case call.proof == nil && !call.api.AllowBearer:
+		return dpopbind.RefuseBearer()
 	case call.proof == nil:
 		return refuseScopes(call, t)
 	case t.JKT == "": // RFC 9449 §7.1

@@ -2,14 +2,10 @@ package authz_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,9 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/internal/clientcert/certtest"
 )
 
 // What a stranger is told of any call, good or bad: nothing of the call.
@@ -278,43 +274,51 @@ func TestGatewayIsKnownByTheOneNameInItsCertificate(t *testing.T) {
 	i := w.instance()
 	client, key := w.client(authz.Client{}), newKey(t)
 	for id, name := range map[string]authz.CertificateName{
-		"gateway-dns": {DNS: "gw.carrier.test"}, "gateway-uri": {URI: "spiffe://carrier.test/gw"},
+		"gateway-dns": {DNS: "gw.carrier.test"}, "gateway-uri": {URI: "spiffe://carrier.test/gw"}, "gateway-ip": {IP: "192.0.2.7"},
+		"gateway-email": {Email: "gw@carrier.test"}, "gateway-dn": {SubjectDN: "cn=gw, o=Carrier"},
 	} {
 		w.client(authz.Client{ID: id, AuthMethod: authz.TLSClientAuth, TLSName: name, Introspects: []string{labels}})
 	}
 	token := i.token(client, key).string("access_token")
-	authority, server := newAuthority(t), newAuthority(t)
+	authority, server := certtest.NewAuthority(t, "gateways"), certtest.NewAuthority(t, "servers")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	clients := x509.NewCertPool()
-	clients.AddCert(authority.certificate)
 	i.listener(tls.NewListener(l, &tls.Config{
-		Certificates: []tls.Certificate{server.issue(t, []string{"localhost"}, nil)},
-		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: clients,
+		Certificates: []tls.Certificate{server.Issue(t, x509.Certificate{
+			DNSNames: []string{"localhost"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		}).TLS()},
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority.Pool(),
 	}), authz.CertificateGateway)
 	uri, other := &url.URL{Scheme: "spiffe", Host: "carrier.test", Path: "/gw"}, &url.URL{Scheme: "spiffe", Host: "carrier.test", Path: "/gw/x"}
+	dns := func(names ...string) x509.Certificate { return x509.Certificate{DNSNames: names} }
 	for _, row := range []struct {
 		name        string
-		certificate tls.Certificate
+		authority   *certtest.Authority // nil: no certificate
+		certificate x509.Certificate
 		status      int // 0: no connection
 	}{
-		{"a DNS name", authority.issue(t, []string{"gw.carrier.test"}, nil), 200},
-		{"a DNS name in capitals", authority.issue(t, []string{"GW.carrier.test"}, nil), 200},
-		{"a DNS name among others", authority.issue(t, []string{"x.carrier.test", "gw.carrier.test"}, nil), 200},
-		{"a URI", authority.issue(t, nil, []*url.URL{uri}), 200},
-		{"another name", authority.issue(t, []string{"other.carrier.test"}, []*url.URL{other}), 500},
-		{"a wildcard", authority.issue(t, []string{"*.carrier.test"}, nil), 500},
-		{"no name", authority.issue(t, nil, nil), 500},
-		{"two gateways' names", authority.issue(t, []string{"gw.carrier.test"}, []*url.URL{uri}), 500},
-		{"the name, from another authority", server.issue(t, []string{"gw.carrier.test"}, nil), 0},
-		{"no certificate", tls.Certificate{}, 0},
+		{"a DNS name", authority, dns("gw.carrier.test"), 200},
+		{"a DNS name in capitals", authority, dns("GW.carrier.test"), 200},
+		{"a DNS name among others", authority, dns("x.carrier.test", "gw.carrier.test"), 200},
+		{"a URI", authority, x509.Certificate{URIs: []*url.URL{uri}}, 200},
+		{"an IP address", authority, x509.Certificate{IPAddresses: []net.IP{net.IPv4(192, 0, 2, 7)}}, 200},
+		{"an email address", authority, x509.Certificate{EmailAddresses: []string{"gw@Carrier.test"}}, 200},
+		{"a subject", authority, x509.Certificate{Subject: pkix.Name{CommonName: "gw", Organization: []string{"Carrier"}}}, 200},
+		{"a part of the subject", authority, x509.Certificate{Subject: pkix.Name{CommonName: "gw"}}, 500},
+		{"another name", authority, x509.Certificate{DNSNames: []string{"other.carrier.test"}, URIs: []*url.URL{other}}, 500},
+		{"a URI for a DNS name", authority, dns("spiffe://carrier.test/gw"), 500},
+		{"a common name for a DNS name", authority, x509.Certificate{Subject: pkix.Name{CommonName: "gw.carrier.test"}}, 500},
+		{"a wildcard", authority, dns("*.carrier.test"), 500},
+		{"no name", authority, x509.Certificate{}, 500},
+		{"two gateways' names", authority, x509.Certificate{DNSNames: []string{"gw.carrier.test"}, URIs: []*url.URL{uri}}, 500},
+		{"the name, from another authority", server, dns("gw.carrier.test"), 0},
+		{"no certificate", nil, x509.Certificate{}, 0},
 	} {
-		config := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "localhost"}
-		config.RootCAs.AddCert(server.certificate)
-		if row.certificate.Certificate != nil {
-			config.Certificates = []tls.Certificate{row.certificate}
+		config := &tls.Config{RootCAs: server.Pool(), ServerName: "localhost"}
+		if row.authority != nil {
+			config.Certificates = []tls.Certificate{row.authority.Issue(t, row.certificate).TLS()}
 		}
 		c := &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
 		r := i.checkRequest(i.goodCall(registered{}, token, key))
@@ -330,53 +334,6 @@ func TestGatewayIsKnownByTheOneNameInItsCertificate(t *testing.T) {
 			t.Errorf("%s: %d %s", row.name, a.status, a.body)
 		}
 	}
-}
-
-// authority issues certificates.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{}
-	template := &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der := a.make(t, template, nil, nil)
-	var err error
-	if a.certificate, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-func (a *authority) issue(t *testing.T, dns []string, uris []*url.URL) tls.Certificate {
-	t.Helper()
-	leaf := &authority{}
-	der := leaf.make(t, &x509.Certificate{
-		DNSNames: dns, URIs: uris, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}, a.certificate, a.key)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: leaf.key}
-}
-
-// make fills in what all certificates have; without a parent it is self-signed.
-func (a *authority) make(t *testing.T, template, parent *x509.Certificate, by *ecdsa.PrivateKey) []byte {
-	t.Helper()
-	var err error
-	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	if parent == nil {
-		parent, by = template, a.key
-	}
-	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: "test"}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, a.key.Public(), by)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
 }
 
 func TestWhoAskedAboutWhichResourceIsInTheTrail(t *testing.T) {

@@ -61,7 +61,7 @@ func (s *Server) refuseCall(call *gatewayCall, refused *dpopbind.Refusal) *oauth
 	}
 	realm, bearer := s.issuer, false
 	if call.api != nil {
-		realm, bearer = call.api.URI, call.api.AllowBearer
+		realm, bearer = call.api.URI, call.api.AllowBearer || call.api.AllowCertificateBound
 	}
 	if refused.Scheme == "" {
 		refused.Scheme = call.presented.Scheme

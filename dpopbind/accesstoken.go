@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // maxAudiences bounds the list of an access token's aud.
@@ -53,7 +55,7 @@ func (v *tokenVerifier) checkClaims(o object) (*Caller, error) {
 	if err := v.checkIssuer(o); err != nil { // RFC 9068 §4
 		return nil, err
 	}
-	if !v.isAudience(o.get("aud")) {
+	if !v.isAudience(o.Get("aud")) {
 		return nil, v.refuse(" is for another resource: its aud is not this API.")
 	}
 	_, expires, err := v.checkTimes(o)
@@ -71,12 +73,12 @@ func (v *tokenVerifier) checkClaims(o object) (*Caller, error) {
 	if caller.TokenID, err = v.text(o, "jti"); err != nil {
 		return nil, err
 	}
-	if raw := o.get("scope"); raw != nil {
+	if raw := o.Get("scope"); raw != nil {
 		if caller.Scopes, err = v.scopes(raw); err != nil {
 			return nil, err
 		}
 	}
-	if caller.JKT, err = v.confirmedKey(o.get("cnf")); err != nil {
+	if caller.JKT, err = v.confirmedKey(o.Get("cnf")); err != nil {
 		return nil, err
 	}
 	return caller, nil
@@ -85,7 +87,7 @@ func (v *tokenVerifier) checkClaims(o object) (*Caller, error) {
 // isAudience says whether aud, a string or a list of strings, has the resource
 // (RFC 9068 §4, RFC 7519 §4.1.3).
 func (v *tokenVerifier) isAudience(raw []byte) bool {
-	if aud, ok := asString(raw); ok {
+	if aud, ok := strictjose.AsString(raw); ok {
 		return aud == v.resource
 	}
 	var list []json.RawMessage
@@ -94,7 +96,7 @@ func (v *tokenVerifier) isAudience(raw []byte) bool {
 	}
 	found := false
 	for _, item := range list {
-		aud, ok := asString(item)
+		aud, ok := strictjose.AsString(item)
 		if !ok {
 			return false
 		}

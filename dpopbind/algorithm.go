@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // Algorithm is the name of a JWS signature algorithm, as in the IANA registry
@@ -32,17 +34,7 @@ func DefaultAlgorithms() []Algorithm {
 }
 
 // kty is the one key type that an algorithm fits, "" for an unknown algorithm.
-func (a Algorithm) kty() string {
-	switch a {
-	case ES256:
-		return ktyEC
-	case EdDSA, Ed25519:
-		return ktyOKP
-	case PS256, RS256:
-		return ktyRSA
-	}
-	return ""
-}
+func (a Algorithm) kty() string { return strictjose.KeyType(string(a)) }
 
 // knownAlgorithms returns those that are configured, DefaultAlgorithms for none. It
 // refuses an unknown or repeated one.

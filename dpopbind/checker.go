@@ -1,9 +1,10 @@
 package dpopbind
 
 import (
-	"crypto/rsa"
 	"fmt"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // Defaults and limits of a CheckerConfig.
@@ -117,7 +118,7 @@ func (c *Checker) check(proof string, t Target, accessToken *string) (*Proof, er
 	if err != nil {
 		return nil, err
 	}
-	if want := signatureSize(key); len(signature) != want {
+	if want := strictjose.SignatureSize(key); len(signature) != want {
 		return nil, refuse(CheckSignature, "signature: must be of %d bytes for this alg and key, and is of %d", want, len(signature))
 	}
 	payload, err := parseSegment(payloadPart, "payload")
@@ -136,13 +137,4 @@ func (c *Checker) check(proof string, t Target, accessToken *string) (*Proof, er
 		signingInput: proof[:len(headerPart)+1+len(payloadPart)],
 		signature:    signature,
 	}, nil
-}
-
-// signatureSize is the exact length of a signature by key: RFC 7518 §3.4 (r and
-// s in full), RFC 8032 §5.1.6, RFC 8017 §8.1.1 and §8.2.1.
-func signatureSize(key *publicKey) int {
-	if k, ok := key.key.(*rsa.PublicKey); ok {
-		return k.Size()
-	}
-	return 64
 }

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // Bounds on the strings of the claims, in bytes after unescaping.
@@ -31,10 +33,10 @@ func (c *Checker) checkClaims(o object, t Target, accessToken *string) (*claims,
 		cl  claims
 		err error
 	)
-	if err := checkHTM(o.get("htm"), t); err != nil {
+	if err := checkHTM(o.Get("htm"), t); err != nil {
 		return nil, err
 	}
-	if cl.htu, err = checkHTU(o.get("htu"), t); err != nil {
+	if cl.htu, err = checkHTU(o.Get("htu"), t); err != nil {
 		return nil, err
 	}
 	// RFC 9449 §4.2: jti identifies the proof. Its length is bounded as §11.1
@@ -58,14 +60,14 @@ func (c *Checker) checkClaims(o object, t Target, accessToken *string) (*claims,
 // checkHTM is RFC 9449 §4.3, check 8. Methods are case-sensitive (RFC 9110
 // §9.1).
 func checkHTM(raw []byte, t Target) error {
-	htm, ok := asString(raw)
+	htm, ok := strictjose.AsString(raw)
 	switch {
 	case raw == nil:
-		return refuse(CheckHTM, "htm: is missing; it must be the HTTP method, %s", quote(t.method))
+		return refuse(CheckHTM, "htm: is missing; it must be the HTTP method, %s", strictjose.Quote(t.method))
 	case !ok:
-		return refuse(CheckHTM, "htm: must be a string, the HTTP method %s", quote(t.method))
+		return refuse(CheckHTM, "htm: must be a string, the HTTP method %s", strictjose.Quote(t.method))
 	case htm == "" || htm != t.method:
-		return refuse(CheckHTM, "htm: is %s and must be the HTTP method, %s", quote(htm), quote(t.method))
+		return refuse(CheckHTM, "htm: is %s and must be the HTTP method, %s", strictjose.Quote(htm), strictjose.Quote(t.method))
 	}
 	return nil
 }
@@ -77,20 +79,20 @@ func checkHTU(raw []byte, t Target) (string, error) {
 	if len(t.urls) > 0 {
 		want = t.urls[0]
 	}
-	htu, ok := asString(raw)
+	htu, ok := strictjose.AsString(raw)
 	switch {
 	case raw == nil:
-		return "", refuse(CheckHTU, "htu: is missing; it must be %s", quote(want))
+		return "", refuse(CheckHTU, "htu: is missing; it must be %s", strictjose.Quote(want))
 	case !ok:
-		return "", refuse(CheckHTU, "htu: must be a string, %s", quote(want))
+		return "", refuse(CheckHTU, "htu: must be a string, %s", strictjose.Quote(want))
 	}
 	got, err := NormalizeURL(htu)
 	if err != nil {
 		// The URL is not repeated: it may hold a password.
-		return "", refuse(CheckHTU, "htu: must be an absolute URL, %s; it %v", quote(want), err)
+		return "", refuse(CheckHTU, "htu: must be an absolute URL, %s; it %v", strictjose.Quote(want), err)
 	}
 	if !slices.Contains(t.urls, got) {
-		return "", refuse(CheckHTU, "htu: is %s and must be %s", quote(got), quote(want))
+		return "", refuse(CheckHTU, "htu: is %s and must be %s", strictjose.Quote(got), strictjose.Quote(want))
 	}
 	return got, nil
 }
@@ -117,7 +119,7 @@ func checkATH(o object, accessToken *string) error {
 }
 
 func requiredString(o object, name Check, limit int) (string, error) {
-	if o.get(string(name)) == nil {
+	if o.Get(string(name)) == nil {
 		return "", refuse(name, "%s: is missing", name)
 	}
 	return optionalString(o, name, limit)
@@ -125,11 +127,11 @@ func requiredString(o object, name Check, limit int) (string, error) {
 
 // optionalString returns "" for a missing member, and only then.
 func optionalString(o object, name Check, limit int) (string, error) {
-	raw := o.get(string(name))
+	raw := o.Get(string(name))
 	if raw == nil {
 		return "", nil
 	}
-	s, ok := asString(raw)
+	s, ok := strictjose.AsString(raw)
 	switch {
 	case !ok:
 		return "", refuse(name, "%s: must be a string", name)
@@ -156,7 +158,7 @@ func (c *Checker) checkTimes(o object) (iat time.Time, offset time.Duration, err
 		return time.Time{}, 0, c.errIAT(iat, offset)
 	}
 	// RFC 7519 §4.1.5: not before nbf.
-	if o.get("nbf") != nil {
+	if o.Get("nbf") != nil {
 		nbf, err := requiredTime(o, CheckNBF)
 		if err != nil {
 			return time.Time{}, 0, err
@@ -166,7 +168,7 @@ func (c *Checker) checkTimes(o object) (iat time.Time, offset time.Duration, err
 		}
 	}
 	// RFC 7519 §4.1.4: not on or after exp.
-	if o.get("exp") != nil {
+	if o.Get("exp") != nil {
 		exp, err := requiredTime(o, CheckExp)
 		if err != nil {
 			return time.Time{}, 0, err
@@ -179,11 +181,11 @@ func (c *Checker) checkTimes(o object) (iat time.Time, offset time.Duration, err
 }
 
 func requiredTime(o object, name Check) (time.Time, error) {
-	raw := o.get(string(name))
+	raw := o.Get(string(name))
 	if raw == nil {
 		return time.Time{}, refuse(name, "%s: is missing; it must be the time in seconds since 1970", name)
 	}
-	t, ok := asTime(raw)
+	t, ok := strictjose.AsTime(raw)
 	if !ok {
 		return time.Time{}, refuse(name, "%s: must be a number, the time in seconds since 1970", name)
 	}

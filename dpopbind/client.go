@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // Policy is what a Client makes of a server that issues a bearer token although
@@ -82,7 +84,7 @@ func (c ClientConfig) LogValue() slog.Value { return slog.StringValue(c.name()) 
 // Format keeps the secret out of messages.
 func (c ClientConfig) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.name()) }
 
-func (c ClientConfig) name() string { return "dpopbind client " + quote(c.ClientID) }
+func (c ClientConfig) name() string { return "dpopbind client " + strictjose.Quote(c.ClientID) }
 
 // Client is an http.RoundTripper that calls APIs with an access token bound to
 // its key. It gets the token by the client credentials grant (RFC 6749 §4.4) at
@@ -267,7 +269,7 @@ func (c *Client) admit(r *http.Request) (*heldNonce, error) {
 	}
 	nonces := c.apis[origin]
 	if nonces == nil {
-		return nil, fmt.Errorf("dpopbind: the token is not for %s, which is not among the client's APIs", quote(origin))
+		return nil, fmt.Errorf("dpopbind: the token is not for %s, which is not among the client's APIs", strictjose.Quote(origin))
 	}
 	// The proof is for the URL, and a server may take the Host for its own name.
 	if r.Host != "" && r.Host != r.URL.Host {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 const (
@@ -53,7 +55,7 @@ func (t Token) LogValue() slog.Value {
 
 // Format prints the same for every verb, so that none reveals the token.
 func (t Token) Format(f fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(f, "%s token (scope %s, jkt %s)", t.Type, quote(t.Scope), t.JKT)
+	_, _ = fmt.Fprintf(f, "%s token (scope %s, jkt %s)", t.Type, strictjose.Quote(t.Scope), t.JKT)
 }
 
 // tokenCache holds one token and sees that one request at a time is made for

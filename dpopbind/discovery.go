@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // maxAnswer bounds what is read of an authorization server's answer, in bytes.
@@ -35,7 +37,7 @@ func parseSafeURL(raw string) (*url.URL, error) {
 // quoteURL quotes a URL without the parts that may hold a secret.
 func quoteURL(raw string) string {
 	raw = withoutQuery(raw)
-	return quote(raw[strings.LastIndexByte(raw, '@')+1:])
+	return strictjose.Quote(raw[strings.LastIndexByte(raw, '@')+1:])
 }
 
 func isLoopback(host string) bool {
@@ -88,7 +90,7 @@ func discover(ctx context.Context, transport http.RoundTripper, issuer string) (
 		return "", complain("no metadata of an authorization server")
 	}
 	if named != issuer { // RFC 8414 §3.3: identical, and no less
-		return "", fmt.Errorf("dpopbind: the server at %s says its issuer is %q: use that one", issuer, printable(named, maxQuoted))
+		return "", fmt.Errorf("dpopbind: the server at %s says its issuer is %q: use that one", issuer, strictjose.Printable(named, maxQuoted))
 	}
 	u, err := parseSafeURL(endpoint)
 	if err != nil {

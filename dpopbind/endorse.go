@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // TypeEndorsement is the typ of an endorsement, which keeps it apart from a proof
@@ -34,7 +36,7 @@ func (k *Key) Endorse(issuer, clientID, jkt string, now time.Time) (string, erro
 			return "", errors.New("dpopbind: endorsing a key: the issuer or the client_id is empty or has other than visible ASCII")
 		}
 	}
-	header := `{"typ":"` + TypeEndorsement + `","alg":"` + string(k.alg) + `","jwk":` + string(k.public.canonical) + `}`
+	header := `{"typ":"` + TypeEndorsement + `","alg":"` + string(k.alg) + `","jwk":` + string(k.public.Canonical) + `}`
 	claims := `{"iss":"` + clientID + `","aud":"` + issuer + `","jkt":"` + jkt + `","jti":"` + rand.Text() +
 		`","iat":` + strconv.FormatInt(now.Unix(), 10) +
 		`,"exp":` + strconv.FormatInt(now.Add(endorsementLifetime).Unix(), 10) + `}`
@@ -48,7 +50,7 @@ func (k *Key) Endorse(issuer, clientID, jkt string, now time.Time) (string, erro
 
 // isThumbprint says whether s is the base64url encoding of a SHA-256 (RFC 7638).
 func isThumbprint(s string) bool {
-	b, ok := decodeBase64URL(s)
+	b, ok := strictjose.DecodeBase64(s)
 	return ok && len(b) == 32
 }
 
@@ -73,7 +75,7 @@ type Endorsement struct {
 func (e *Endorsement) ClientID() string { return e.clientID }
 
 // By returns the thumbprint of the key that signed it.
-func (e *Endorsement) By() string { return e.key.jkt }
+func (e *Endorsement) By() string { return e.key.Thumbprint }
 
 // JKT returns the thumbprint of the key that it is for.
 func (e *Endorsement) JKT() string { return e.endorsed }
@@ -82,7 +84,9 @@ func (e *Endorsement) JKT() string { return e.endorsed }
 func (e *Endorsement) IssuedAt() time.Time { return e.issuedAt }
 
 // SpendKey is for an endorsement what it is for a Proof. No proof has the same.
-func (e *Endorsement) SpendKey() [32]byte { return spendKey(TypeEndorsement, e.key.jkt, "", e.jti) }
+func (e *Endorsement) SpendKey() [32]byte {
+	return spendKey(TypeEndorsement, e.key.Thumbprint, "", e.jti)
+}
 
 // VerifySignature verifies the signature with the key in the header. The error is
 // always an EndorsementError.
@@ -113,7 +117,7 @@ func (c *Checker) CheckEndorsement(text, issuer string) (*Endorsement, error) {
 		return nil, err
 	}
 	var ok bool
-	if e.signature, ok = decodeBase64URL(signaturePart); !ok || len(e.signature) != signatureSize(e.key) {
+	if e.signature, ok = strictjose.DecodeBase64(signaturePart); !ok || len(e.signature) != strictjose.SignatureSize(e.key) {
 		return nil, EndorsementError("Its signature is not canonical base64url, or not of the size that its alg and key have.")
 	}
 	payload, err := endorsementObject(payloadPart)
@@ -127,11 +131,11 @@ func (c *Checker) CheckEndorsement(text, issuer string) (*Endorsement, error) {
 }
 
 func endorsementObject(segment string) (object, error) {
-	b, ok := decodeBase64URL(segment)
+	b, ok := strictjose.DecodeBase64(segment)
 	if !ok {
 		return nil, EndorsementError("It is not canonical base64url.")
 	}
-	o, err := parseObject(b)
+	o, err := strictjose.ParseObject(b)
 	if err != nil {
 		return nil, EndorsementError("Its JSON is malformed or ambiguous.")
 	}
@@ -139,26 +143,26 @@ func endorsementObject(segment string) (object, error) {
 }
 
 func (c *Checker) checkEndorsementHeader(e *Endorsement, o object) error {
-	if typ, _ := asString(o.get("typ")); typ != TypeEndorsement {
+	if typ, _ := strictjose.AsString(o.Get("typ")); typ != TypeEndorsement {
 		return EndorsementError("Its typ must be " + TypeEndorsement + ".")
 	}
 	// RFC 7515 §4.1.11 and RFC 7797 §6, as for proofs.
-	if o.get("crit") != nil || o.get("b64") != nil {
+	if o.Get("crit") != nil || o.Get("b64") != nil {
 		return EndorsementError("It has a critical header extension, and none is supported.")
 	}
-	name, _ := asString(o.get("alg"))
+	name, _ := strictjose.AsString(o.Get("alg"))
 	if e.alg = Algorithm(name); !slices.Contains(c.algorithms, e.alg) { // RFC 8725 §3.1
 		return EndorsementError("Its alg must be one of " + c.offered + ".")
 	}
-	raw := o.get("jwk")
+	raw := o.Get("jwk")
 	if len(raw) == 0 || raw[0] != '{' {
 		return EndorsementError("Its header has no JWK object with the public key.")
 	}
-	jwk, err := parseValidObject(raw)
+	jwk, err := strictjose.ParseValidObject(raw)
 	if err != nil {
 		return EndorsementError("Its JSON is malformed or ambiguous.")
 	}
-	if e.key, err = parsePublicJWK(jwk); err != nil || e.alg.kty() != e.key.kty {
+	if e.key, err = parsePublicJWK(jwk); err != nil || e.alg.kty() != e.key.Type {
 		return EndorsementError("Its jwk is not a public key that fits its alg.")
 	}
 	return nil
@@ -166,12 +170,12 @@ func (c *Checker) checkEndorsementHeader(e *Endorsement, o object) error {
 
 func (c *Checker) checkEndorsementClaims(e *Endorsement, o object, issuer string) error {
 	var okIssuer, okKey, okJTI bool
-	e.clientID, okIssuer = asString(o.get("iss"))
-	e.endorsed, okKey = asString(o.get("jkt"))
-	e.jti, okJTI = asString(o.get("jti"))
-	aud, okAudience := asString(o.get("aud"))
-	issued, okIssued := asTime(o.get("iat"))
-	expires, okExpires := asTime(o.get("exp"))
+	e.clientID, okIssuer = strictjose.AsString(o.Get("iss"))
+	e.endorsed, okKey = strictjose.AsString(o.Get("jkt"))
+	e.jti, okJTI = strictjose.AsString(o.Get("jti"))
+	aud, okAudience := strictjose.AsString(o.Get("aud"))
+	issued, okIssued := strictjose.AsTime(o.Get("iat"))
+	expires, okExpires := strictjose.AsTime(o.Get("exp"))
 	now := c.now()
 	switch {
 	case !okIssuer || e.clientID == "":
@@ -190,7 +194,7 @@ func (c *Checker) checkEndorsementClaims(e *Endorsement, o object, issuer string
 		return EndorsementError("It was issued in the future by this server's clock; check the clocks.")
 	case !now.Before(expires.Add(c.skew)): // RFC 7519 §4.1.4: not on or after
 		return EndorsementError("It has expired; make a new one, and check the clocks.")
-	case e.endorsed == e.key.jkt:
+	case e.endorsed == e.key.Thumbprint:
 		return EndorsementError("It is for the very key that signed it; a key cannot vouch for itself.")
 	}
 	e.issuedAt = issued

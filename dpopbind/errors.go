@@ -3,8 +3,9 @@ package dpopbind
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // ErrNoProof says that a request carries no DPoP header at all, which is for
@@ -67,33 +68,8 @@ const (
 )
 
 // refuse makes a ProofError whose description is safe to send, whatever the
-// arguments hold. Arguments that the sender chose go through quote, which
+// arguments hold. Arguments that the sender chose go through strictjose.Quote, which
 // bounds them.
 func refuse(check Check, format string, args ...any) *ProofError {
-	return &ProofError{Check: check, Description: printable(fmt.Sprintf(format, args...), maxDescription)}
-}
-
-// quote delimits and bounds a text that the sender chose.
-func quote(s string) string {
-	return "'" + printable(s, maxQuoted) + "'"
-}
-
-// printable replaces what RFC 6749 §5.2 does not allow in error_description
-// (%x20-21 / %x23-5B / %x5D-7E) and truncates to limit bytes.
-func printable(s string, limit int) string {
-	const ellipsis = "..."
-	cut := len(s) > limit
-	if cut {
-		s = s[:limit-len(ellipsis)]
-	}
-	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r > 0x7e || r == '"' || r == '\\' {
-			return '?'
-		}
-		return r
-	}, s)
-	if cut {
-		s += ellipsis
-	}
-	return s
+	return &ProofError{Check: check, Description: strictjose.Printable(fmt.Sprintf(format, args...), maxDescription)}
 }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // gatewayAssertionType is the typ of an assertion, and by it alone it is no access
@@ -89,10 +91,10 @@ func (v *assertionVerifier) checkClaims(o object, target Target) (*assertion, er
 			return nil, err
 		}
 	}
-	if a.caller.Scopes, err = v.scopes(o.get("scope")); err != nil {
+	if a.caller.Scopes, err = v.scopes(o.Get("scope")); err != nil {
 		return nil, err
 	}
-	if a.caller.JKT, err = v.confirmedKey(o.get("cnf")); err != nil {
+	if a.caller.JKT, err = v.confirmedKey(o.Get("cnf")); err != nil {
 		return nil, err
 	}
 	a.caller.Expires = a.expires
@@ -103,14 +105,14 @@ func (v *assertionVerifier) checkClaims(o object, target Target) (*assertion, er
 // about another API, method or URL opens nothing.
 func (v *assertionVerifier) checkRequest(o object, target Target) error {
 	// One resource, as a string: there is never a second one to confuse it with.
-	if aud, ok := asString(o.get("aud")); !ok || aud != v.resource {
+	if aud, ok := strictjose.AsString(o.Get("aud")); !ok || aud != v.resource {
 		return v.refuse(" is for another resource: its aud is not this API.")
 	}
-	if htm, ok := asString(o.get("htm")); !ok || htm != target.method { // RFC 9110 §9.1: case-sensitive
+	if htm, ok := strictjose.AsString(o.Get("htm")); !ok || htm != target.method { // RFC 9110 §9.1: case-sensitive
 		return v.refuse(" is for another method: its htm is not the request's.")
 	}
 	// Both sides are normalised, so that equal URLs are equal strings.
-	if htu, ok := asString(o.get("htu")); !ok || !slices.Contains(target.urls, htu) {
+	if htu, ok := strictjose.AsString(o.Get("htu")); !ok || !slices.Contains(target.urls, htu) {
 		return v.refuse(" is for another URL: its htu is not a base URL of this API with the path of the request.")
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // maxProof bounds a proof, in bytes. One with an RSA key of 4096 bits and all
@@ -92,7 +94,7 @@ func parseSegment(segment, what string) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := parseObject(b)
+	o, err := strictjose.ParseObject(b)
 	if err != nil {
 		return nil, refuse(CheckJSON, "DPoP: the proof's %s %v", what, err)
 	}
@@ -106,31 +108,31 @@ func (c *Checker) checkJOSEHeader(o object) (Algorithm, *publicKey, error) {
 	// §4.1.9 would have media types compared without regard to case and allow
 	// the prefix application/, but no client sends either, and a type that is
 	// compared exactly cannot be confused with another (RFC 8725 §3.11).
-	if typ, ok := asString(o.get("typ")); !ok || typ != "dpop+jwt" {
+	if typ, ok := strictjose.AsString(o.Get("typ")); !ok || typ != "dpop+jwt" {
 		return "", nil, refuse(CheckTyp, "typ: must be dpop+jwt")
 	}
 	// RFC 7515 §4.1.11: a critical extension that is not understood makes the
 	// JWS invalid, and none is understood here. An empty crit is invalid itself.
-	if o.get("crit") != nil {
+	if o.Get("crit") != nil {
 		return "", nil, refuse(CheckCrit, "crit: no critical header extension is supported; leave crit out")
 	}
 	// RFC 7797 §6: b64 has to be listed in crit, so alone it is invalid; a
 	// library that obeys it would sign other bytes than these.
-	if o.get("b64") != nil {
+	if o.Get("b64") != nil {
 		return "", nil, refuse(CheckCrit, "b64: the unencoded payload option is not supported; leave b64 out")
 	}
 	// RFC 9449 §4.3, check 5; RFC 8725 §3.1: only what this side offers, which
 	// never includes none nor a MAC.
-	name, _ := asString(o.get("alg"))
+	name, _ := strictjose.AsString(o.Get("alg"))
 	alg := Algorithm(name)
 	if !slices.Contains(c.algorithms, alg) {
 		return "", nil, refuse(CheckAlg, "alg: must be one of %s", c.offered)
 	}
-	raw := o.get("jwk")
+	raw := o.Get("jwk")
 	if len(raw) == 0 || raw[0] != '{' { // RFC 9449 §4.3, check 3
 		return "", nil, refuse(CheckJWK, "jwk: the header has no JWK object with the public key")
 	}
-	jwk, err := parseValidObject(raw)
+	jwk, err := strictjose.ParseValidObject(raw)
 	if err != nil {
 		return "", nil, refuse(CheckJSON, "DPoP: the proof's header %v", err)
 	}
@@ -138,8 +140,8 @@ func (c *Checker) checkJOSEHeader(o object) (Algorithm, *publicKey, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if alg.kty() != key.kty { // RFC 8725 §3.1: key and algorithm belong together
-		return "", nil, refuse(CheckAlg, "alg: %s does not fit the key in jwk, which is of type %s", alg, key.kty)
+	if alg.kty() != key.Type { // RFC 8725 §3.1: key and algorithm belong together
+		return "", nil, refuse(CheckAlg, "alg: %s does not fit the key in jwk, which is of type %s", alg, key.Type)
 	}
 	return alg, key, nil
 }

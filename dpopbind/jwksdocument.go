@@ -1,16 +1,17 @@
 package dpopbind
 
 import (
-	"encoding/json"
-	"errors"
-	"slices"
+	"cmp"
+	"fmt"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // Bounds on a JWKS.
 const (
 	maxJWKS     = 512 << 10 // bytes
 	maxJWKSKeys = 100
-	maxKID      = 256 // bytes
+	maxKID      = strictjose.MaxKID
 )
 
 // keyName is how a token names a key. The algorithm is part of it, so that no
@@ -35,17 +36,9 @@ func nameKey(kid string, alg Algorithm) keyName {
 // name, since a token could mean either. A set without a usable key is a good
 // answer: then no token is valid.
 func parseJWKS(doc []byte, algorithms []Algorithm) (map[keyName]*publicKey, error) {
-	o, err := parseObject(doc)
+	list, _, err := strictjose.ParseKeySet(doc, maxJWKSKeys)
 	if err != nil {
-		return nil, errors.New("the JWKS " + err.Error())
-	}
-	raw := o.get("keys")
-	var list []json.RawMessage
-	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &list) != nil {
-		return nil, errors.New("the JWKS has no list of keys")
-	}
-	if len(list) > maxJWKSKeys {
-		return nil, errors.New("the JWKS has more than 100 keys")
+		return nil, fmt.Errorf("the JWKS %w", err)
 	}
 	wanted := map[Algorithm]bool{}
 	for _, alg := range algorithms {
@@ -53,11 +46,12 @@ func parseJWKS(doc []byte, algorithms []Algorithm) (map[keyName]*publicKey, erro
 	}
 	keys := map[keyName]*publicKey{}
 	for _, item := range list {
-		name, key, ok := verificationKey(item)
-		if !ok || !wanted[name.alg] {
+		key := item.PublicKey
+		name := nameKey(item.KID, cmp.Or(Algorithm(item.Alg), naturalAlgorithm(key.Type)))
+		if !wanted[name.alg] {
 			continue
 		}
-		if other, taken := keys[name]; taken && (other == nil || other.jkt != key.jkt) {
+		if other, taken := keys[name]; taken && (other == nil || other.Thumbprint != key.Thumbprint) {
 			key = nil // two keys of one name: neither is taken
 		}
 		keys[name] = key
@@ -70,51 +64,13 @@ func parseJWKS(doc []byte, algorithms []Algorithm) (map[keyName]*publicKey, erro
 	return keys, nil
 }
 
-func verificationKey(item []byte) (keyName, *publicKey, bool) {
-	if item[0] != '{' {
-		return keyName{}, nil, false
-	}
-	o, err := parseValidObject(item)
-	if err != nil {
-		return keyName{}, nil, false
-	}
-	key, err := parsePublicJWK(o) // refuses weak and private keys
-	if err != nil {
-		return keyName{}, nil, false
-	}
-	kid, alg := "", naturalAlgorithm(key.kty)
-	for _, member := range []struct {
-		name string
-		take func(string) bool
-	}{
-		{"kid", func(s string) bool { kid = s; return s != "" && len(s) <= maxKID }},
-		{"alg", func(s string) bool { alg = Algorithm(s); return alg.kty() == key.kty }},
-		{"use", func(s string) bool { return s == "sig" }}, // RFC 7517 §4.2
-	} {
-		raw := o.get(member.name)
-		if raw == nil {
-			continue
-		}
-		if s, ok := asString(raw); !ok || !member.take(s) {
-			return keyName{}, nil, false
-		}
-	}
-	if raw := o.get("key_ops"); raw != nil { // RFC 7517 §4.3
-		var ops []string
-		if json.Unmarshal(raw, &ops) != nil || !slices.Contains(ops, "verify") {
-			return keyName{}, nil, false
-		}
-	}
-	return nameKey(kid, alg), key, true
-}
-
 // naturalAlgorithm is the one that a key without alg is for. Of RSA's it is the
 // one that RFC 9068 §4 has every resource server support.
 func naturalAlgorithm(kty string) Algorithm {
 	switch kty {
-	case ktyEC:
+	case strictjose.TypeEC:
 		return ES256
-	case ktyOKP:
+	case strictjose.TypeOKP:
 		return EdDSA
 	}
 	return RS256

@@ -14,6 +14,8 @@ import (
 	"log/slog"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // Key is a client's DPoP key: anything that signs, so that the private half can
@@ -44,7 +46,7 @@ func NewKey(signer crypto.Signer, alg Algorithm) (*Key, error) {
 	if alg == "" {
 		alg = natural
 	}
-	o, err := parseObject(jwk)
+	o, err := strictjose.ParseObject(jwk)
 	if err != nil {
 		return nil, errors.New("dpopbind: the public key cannot be encoded")
 	}
@@ -52,10 +54,10 @@ func NewKey(signer crypto.Signer, alg Algorithm) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dpopbind: a DPoP key is not usable: %w", err)
 	}
-	if alg.kty() != public.kty {
-		return nil, fmt.Errorf("dpopbind: the algorithm %q does not fit a key of type %s", string(alg), public.kty)
+	if alg.kty() != public.Type {
+		return nil, fmt.Errorf("dpopbind: the algorithm %q does not fit a key of type %s", string(alg), public.Type)
 	}
-	header := `{"typ":"dpop+jwt","alg":"` + string(alg) + `","jwk":` + string(public.canonical) + `}`
+	header := `{"typ":"dpop+jwt","alg":"` + string(alg) + `","jwk":` + string(public.Canonical) + `}`
 	return &Key{signer: signer, alg: alg, public: public, header: b64.EncodeToString([]byte(header)) + "."}, nil
 }
 
@@ -123,28 +125,28 @@ func (k *Key) MarshalPrivateJWK() ([]byte, error) {
 
 // JKT returns the key's name: the base64url encoding of its RFC 7638 SHA-256
 // thumbprint.
-func (k *Key) JKT() string { return k.public.jkt }
+func (k *Key) JKT() string { return k.public.Thumbprint }
 
 // Algorithm returns the algorithm that the key signs with.
 func (k *Key) Algorithm() Algorithm { return k.alg }
 
 // PublicJWK returns the public key as a JWK of the required members only, in
 // the canonical form of RFC 7638 §3.
-func (k *Key) PublicJWK() []byte { return bytes.Clone(k.public.canonical) }
+func (k *Key) PublicJWK() []byte { return bytes.Clone(k.public.Canonical) }
 
 // LogValue names the key and its algorithm.
 func (k Key) LogValue() slog.Value {
 	if k.public == nil {
 		return slog.StringValue("DPoP key")
 	}
-	return slog.GroupValue(slog.String("jkt", k.public.jkt), slog.String("alg", string(k.alg)))
+	return slog.GroupValue(slog.String("jkt", k.public.Thumbprint), slog.String("alg", string(k.alg)))
 }
 
 // Format prints the same for every verb, so that none reveals the signer.
 func (k Key) Format(f fmt.State, _ rune) {
 	jkt := ""
 	if k.public != nil {
-		jkt = k.public.jkt
+		jkt = k.public.Thumbprint
 	}
 	_, _ = fmt.Fprintf(f, "DPoP key (alg %s, jkt %s)", string(k.alg), jkt)
 }
@@ -157,15 +159,15 @@ func encodePublicKey(pub crypto.PublicKey) ([]byte, Algorithm, error) {
 		if err != nil || p.Curve != elliptic.P256() {
 			return nil, "", errors.New("dpopbind: the curve of an ECDSA key must be P-256")
 		}
-		return canonicalEC(b64.EncodeToString(point[1:33]), b64.EncodeToString(point[33:])), ES256, nil
+		return strictjose.CanonicalEC(b64.EncodeToString(point[1:33]), b64.EncodeToString(point[33:])), ES256, nil
 	case ed25519.PublicKey:
-		return canonicalOKP(b64.EncodeToString(p)), EdDSA, nil
+		return strictjose.CanonicalOKP(b64.EncodeToString(p)), EdDSA, nil
 	case *rsa.PublicKey:
 		if p.N == nil || p.N.Sign() <= 0 || p.E <= 0 {
 			return nil, "", errors.New("dpopbind: the RSA key is incomplete")
 		}
 		e := bytes.TrimLeft(binary.BigEndian.AppendUint64(nil, uint64(p.E)), "\x00")
-		return canonicalRSA(b64.EncodeToString(p.N.Bytes()), b64.EncodeToString(e)), PS256, nil
+		return strictjose.CanonicalRSA(b64.EncodeToString(p.N.Bytes()), b64.EncodeToString(e)), PS256, nil
 	}
 	return nil, "", fmt.Errorf("dpopbind: public keys of type %T are not supported", pub)
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // maxIssuerMetadata bounds the authorization server's metadata, in bytes.
@@ -94,15 +96,15 @@ func (f *keyFetcher) discover(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	o, err := parseObject(doc)
+	o, err := strictjose.ParseObject(doc)
 	if err != nil {
 		return "", fmt.Errorf("the metadata %w", err)
 	}
 	// RFC 8414 §3.3: else one issuer could speak for another.
-	if issuer, ok := asString(o.get("issuer")); !ok || issuer != f.issuer {
+	if issuer, ok := strictjose.AsString(o.Get("issuer")); !ok || issuer != f.issuer {
 		return "", errors.New("the metadata is of another issuer")
 	}
-	uri, ok := asString(o.get("jwks_uri"))
+	uri, ok := strictjose.AsString(o.Get("jwks_uri"))
 	if !ok {
 		return "", errors.New("the metadata has no jwks_uri")
 	}

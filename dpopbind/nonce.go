@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // Limits and defaults of a NonceConfig.
@@ -127,7 +129,7 @@ func (n *Nonces) mac(key int, step []byte) []byte {
 
 // Check tells what a nonce is worth now. The MACs are compared in constant time.
 func (n *Nonces) Check(nonce string) NonceState {
-	raw, ok := decodeBase64URL(nonce)
+	raw, ok := strictjose.DecodeBase64(nonce)
 	if !ok || len(raw) != nonceStepSize+nonceMACSize {
 		return NonceInvalid
 	}

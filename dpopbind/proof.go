@@ -1,16 +1,13 @@
 package dpopbind
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // Proof is a proof that passed every check but that of its signature. It is
@@ -26,7 +23,7 @@ type Proof struct {
 
 // JKT returns the name of the proof's key: the base64url encoding of its RFC
 // 7638 SHA-256 thumbprint.
-func (p *Proof) JKT() string { return p.key.jkt }
+func (p *Proof) JKT() string { return p.key.Thumbprint }
 
 // JTI returns the sender's name for the proof, 1 to 256 bytes of UTF-8.
 func (p *Proof) JTI() string { return p.jti }
@@ -57,7 +54,7 @@ func (p *Proof) Offset() time.Duration { return p.offset }
 // the SHA-256 of (jkt, htu, jti), each preceded by its length. It depends on
 // nothing that can be varied without the private key, as the bytes of the
 // signature can.
-func (p *Proof) SpendKey() [32]byte { return spendKey(p.key.jkt, p.htu, p.jti) }
+func (p *Proof) SpendKey() [32]byte { return spendKey(p.key.Thumbprint, p.htu, p.jti) }
 
 func spendKey(parts ...string) [32]byte {
 	b := make([]byte, 0, 512)
@@ -77,28 +74,8 @@ func (p *Proof) VerifySignature() error {
 	return nil
 }
 
-// verifyJWS says whether a signature of signatureSize holds. The key is of the
-// algorithm's type.
 func verifyJWS(alg Algorithm, key *publicKey, input string, signature []byte) bool {
-	if alg.kty() == ktyOKP {
-		return ed25519.Verify(key.key.(ed25519.PublicKey), []byte(input), signature)
-	}
-	digest := sha256.Sum256([]byte(input))
-	switch alg {
-	case ES256:
-		// RFC 7518 §3.4: r and s of 32 bytes each. Of s and n-s both are valid
-		// signatures, and which one comes does not matter: see SpendKey.
-		r := new(big.Int).SetBytes(signature[:32])
-		s := new(big.Int).SetBytes(signature[32:])
-		return ecdsa.Verify(key.key.(*ecdsa.PublicKey), digest[:], r, s)
-	case PS256:
-		// RFC 7518 §3.5: the salt is as long as the hash.
-		opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
-		return rsa.VerifyPSS(key.key.(*rsa.PublicKey), crypto.SHA256, digest[:], signature, opts) == nil
-	case RS256:
-		return rsa.VerifyPKCS1v15(key.key.(*rsa.PublicKey), crypto.SHA256, digest[:], signature) == nil
-	}
-	return false
+	return strictjose.Verify(string(alg), key, input, signature)
 }
 
 // LogValue leaves out all that identifies the proof itself.
@@ -107,7 +84,7 @@ func (p Proof) LogValue() slog.Value {
 		return slog.StringValue("DPoP proof")
 	}
 	return slog.GroupValue(
-		slog.String("jkt", p.key.jkt),
+		slog.String("jkt", p.key.Thumbprint),
 		slog.String("alg", string(p.alg)),
 		slog.String("htu", p.htu),
 		slog.Time("iat", p.issuedAt),
@@ -118,7 +95,7 @@ func (p Proof) LogValue() slog.Value {
 func (p Proof) Format(f fmt.State, _ rune) {
 	jkt := ""
 	if p.key != nil {
-		jkt = p.key.jkt
+		jkt = p.key.Thumbprint
 	}
 	_, _ = fmt.Fprintf(f, "DPoP proof (alg %s, jkt %s)", string(p.alg), jkt)
 }

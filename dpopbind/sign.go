@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // ProofOptions are what a proof is bound to besides the request.
@@ -60,7 +62,7 @@ func (k *Key) Proof(method, uri string, now time.Time, opts ProofOptions) (strin
 	}
 	payload = append(payload, '}')
 
-	jws := make([]byte, 0, len(k.header)+b64.EncodedLen(len(payload))+1+b64.EncodedLen(maxRSABits/8))
+	jws := make([]byte, 0, len(k.header)+b64.EncodedLen(len(payload))+1+b64.EncodedLen(strictjose.MaxRSABits/8))
 	jws = append(jws, k.header...)
 	jws = b64.AppendEncode(jws, payload)
 	signature, err := k.sign(jws)
@@ -72,7 +74,7 @@ func (k *Key) Proof(method, uri string, now time.Time, opts ProofOptions) (strin
 }
 
 func (k *Key) sign(input []byte) ([]byte, error) {
-	if k.alg.kty() == ktyOKP {
+	if k.alg.kty() == strictjose.TypeOKP {
 		return k.signer.Sign(rand.Reader, input, crypto.Hash(0))
 	}
 	digest := sha256.Sum256(input)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // Bounds on a JWT of the issuer's and the strings in it, in bytes.
@@ -71,7 +73,7 @@ func (v *jwtVerifier) verify(ctx context.Context, jwt string, checkClaims func(o
 	if err != nil {
 		return err
 	}
-	signature, ok := decodeBase64URL(part[2])
+	signature, ok := strictjose.DecodeBase64(part[2])
 	if !ok {
 		return v.refuse(" is not canonical base64url.")
 	}
@@ -91,7 +93,7 @@ func (v *jwtVerifier) verify(ctx context.Context, jwt string, checkClaims func(o
 		return err
 	}
 	input := jwt[:len(part[0])+1+len(part[1])]
-	if len(signature) != signatureSize(key) || !verifyJWS(alg, key, input, signature) {
+	if len(signature) != strictjose.SignatureSize(key) || !verifyJWS(alg, key, input, signature) {
 		return v.refuse("'s signature does not verify.")
 	}
 	return nil
@@ -100,11 +102,11 @@ func (v *jwtVerifier) verify(ctx context.Context, jwt string, checkClaims func(o
 // object decodes a segment. Base64 that is not canonical, line breaks included,
 // and JSON that two parsers could read in two ways are refused.
 func (v *jwtVerifier) object(segment string) (object, error) {
-	b, ok := decodeBase64URL(segment)
+	b, ok := strictjose.DecodeBase64(segment)
 	if !ok {
 		return nil, v.refuse(" is not canonical base64url.")
 	}
-	o, err := parseObject(b)
+	o, err := strictjose.ParseObject(b)
 	if err != nil {
 		return nil, v.refuse("'s JSON is malformed or ambiguous.")
 	}
@@ -114,22 +116,22 @@ func (v *jwtVerifier) object(segment string) (object, error) {
 // checkHeader makes the checks on the JOSE header. Keys that the header brings or
 // points to (jwk, jku, x5c, x5u) are never looked at.
 func (v *jwtVerifier) checkHeader(o object) (kid string, alg Algorithm, err error) {
-	if typ, _ := asString(o.get("typ")); !v.isType(typ) {
+	if typ, _ := strictjose.AsString(o.Get("typ")); !v.isType(typ) {
 		return "", "", v.wrongType
 	}
 	// RFC 7515 §4.1.11 and RFC 7797 §6, as for proofs.
-	if o.get("crit") != nil || o.get("b64") != nil {
+	if o.Get("crit") != nil || o.Get("b64") != nil {
 		return "", "", v.refuse(" has a critical header extension, and none is supported.")
 	}
-	name, _ := asString(o.get("alg"))
+	name, _ := strictjose.AsString(o.Get("alg"))
 	if alg = Algorithm(name); !slices.Contains(v.algorithms, alg) { // RFC 8725 §3.1
 		return "", "", v.refuse(" is signed with an algorithm that is not accepted here.")
 	}
-	raw := o.get("kid")
+	raw := o.Get("kid")
 	if raw == nil && !v.needsKID {
 		return "", alg, nil
 	}
-	kid, ok := asString(raw)
+	kid, ok := strictjose.AsString(raw)
 	if !ok || kid == "" || len(kid) > maxKID {
 		return "", "", v.refuse("'s kid must be a string of 1 to 256 bytes.")
 	}
@@ -139,7 +141,7 @@ func (v *jwtVerifier) checkHeader(o object) (kid string, alg Algorithm, err erro
 // checkIssuer holds iss to the issuer exactly. There is one, whose keys are the
 // only ones.
 func (v *jwtVerifier) checkIssuer(o object) error {
-	if iss, ok := asString(o.get("iss")); !ok || iss != v.issuer {
+	if iss, ok := strictjose.AsString(o.Get("iss")); !ok || iss != v.issuer {
 		return v.refuse(" is from another issuer.")
 	}
 	return nil
@@ -151,22 +153,22 @@ func (v *jwtVerifier) checkTimes(o object) (issued, expires time.Time, err error
 		return time.Time{}, time.Time{}, v.refuse(predicate)
 	}
 	now := v.now()
-	expires, ok := asTime(o.get("exp"))
+	expires, ok := strictjose.AsTime(o.Get("exp"))
 	if !ok {
 		return fail("'s exp must be a time.")
 	}
 	if !now.Before(expires.Add(v.skew)) { // RFC 7519 §4.1.4: not on or after
 		return fail(" has expired.")
 	}
-	issued, ok = asTime(o.get("iat"))
+	issued, ok = strictjose.AsTime(o.Get("iat"))
 	if !ok {
 		return fail("'s iat must be a time.")
 	}
 	if now.Before(issued.Add(-v.skew)) {
 		return fail(" was issued in the future; check the clocks.")
 	}
-	if raw := o.get("nbf"); raw != nil { // RFC 7519 §4.1.5
-		nbf, ok := asTime(raw)
+	if raw := o.Get("nbf"); raw != nil { // RFC 7519 §4.1.5
+		nbf, ok := strictjose.AsTime(raw)
 		if !ok {
 			return fail("'s nbf must be a time.")
 		}
@@ -179,7 +181,7 @@ func (v *jwtVerifier) checkTimes(o object) (issued, expires time.Time, err error
 
 // text returns a claim that must be a string, and not empty.
 func (v *jwtVerifier) text(o object, claim string) (string, error) {
-	s, ok := asString(o.get(claim))
+	s, ok := strictjose.AsString(o.Get(claim))
 	if !ok || s == "" || len(s) > maxTokenClaim {
 		return "", v.refuse("'s " + claim + " must be a string, and not empty.")
 	}
@@ -188,7 +190,7 @@ func (v *jwtVerifier) text(o object, claim string) (string, error) {
 
 // scopes reads a scope, which must be a string.
 func (v *jwtVerifier) scopes(raw []byte) ([]string, error) {
-	s, ok := asString(raw)
+	s, ok := strictjose.AsString(raw)
 	if !ok {
 		return nil, v.refuse("'s scope must be a string.")
 	}
@@ -210,12 +212,12 @@ func (v *jwtVerifier) confirmedKey(raw []byte) (jkt string, err error) {
 	if raw[0] != '{' {
 		return "", malformed
 	}
-	o, err := parseValidObject(raw)
+	o, err := strictjose.ParseValidObject(raw)
 	if err != nil || len(o) != 1 {
 		return "", malformed
 	}
-	jkt, ok := asString(o.get("jkt"))
-	thumbprint, canonical := decodeBase64URL(jkt)
+	jkt, ok := strictjose.AsString(o.Get("jkt"))
+	thumbprint, canonical := strictjose.DecodeBase64(jkt)
 	if !ok || !canonical || len(thumbprint) != 32 {
 		return "", malformed
 	}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 const (
@@ -182,7 +184,7 @@ func (e *tokenEndpoint) read(response *http.Response, body []byte, asked time.Ti
 	if response.StatusCode != http.StatusOK || access == "" && answer.text("error") != "" {
 		return Token{}, &TokenError{
 			Code:        e.code(answer.text("error"), proof),
-			Description: printable(e.redact(answer.text("error_description"), proof), maxDescription),
+			Description: strictjose.Printable(e.redact(answer.text("error_description"), proof), maxDescription),
 			Status:      response.StatusCode,
 			RetryAfter:  retryAfter(response.Header.Get("Retry-After"), e.client.now()),
 		}
@@ -207,7 +209,7 @@ func (e *tokenEndpoint) read(response *http.Response, body []byte, asked time.Ti
 	case strings.EqualFold(kind, typeDPoP): // RFC 9449 §5
 		token.Type, token.JKT = typeDPoP, e.client.key.JKT()
 	case !strings.EqualFold(kind, typeBearer):
-		return Token{}, fmt.Errorf("dpopbind: the token endpoint's token_type %s is neither DPoP nor Bearer", quote(e.redact(kind, access)))
+		return Token{}, fmt.Errorf("dpopbind: the token endpoint's token_type %s is neither DPoP nor Bearer", strictjose.Quote(e.redact(kind, access)))
 	case e.client.policy != Prefer:
 		return Token{}, ErrNotBound
 	default:
@@ -228,7 +230,7 @@ func (e *tokenEndpoint) code(code, proof string) string {
 	if slices.Contains(known, code) {
 		return code
 	}
-	return printable(e.redact(code, proof), maxQuoted)
+	return strictjose.Printable(e.redact(code, proof), maxQuoted)
 }
 
 // redact takes what this client sent, and what else it is told, out of a text

@@ -32,9 +32,9 @@ type Set struct {
 	public   map[string]json.RawMessage
 }
 
-// NewSet makes a Set. The others are keys that are out of the JWKS: they sign
-// nothing, and yet have superseded the ones before them. At least one key there
-// must be, or have been.
+// NewSet makes a Set. The others are keys that are out of the JWKS, or that do not
+// open here: they sign nothing, and yet supersede the ones before them, as they do
+// wherever they open. At least one key there must be, or have been.
 func NewSet(keys []*Key, others ...Info) (*Set, error) {
 	if len(keys)+len(others) == 0 {
 		return nil, errors.New("a set of signing keys needs at least one")
@@ -73,15 +73,61 @@ func (s *Set) Trusts(kid string) bool {
 	return k != nil && k.RevokedAt.IsZero()
 }
 
-// Sign makes a compact JWS of payload with the key that signs by the algorithm
-// at now, and names that key. typ is one of the Type constants. It fails with
-// ErrNoSigner where there is no such key.
-func (s *Set) Sign(now time.Time, a Algorithm, typ string, payload []byte) (token, kid string, err error) {
+// Lacks tells whether another holder of the keys signs by the algorithm at now with
+// one that this set does not have, and so does not publish.
+func (s *Set) Lacks(a Algorithm, now time.Time) bool {
 	info, ok := s.timeline.Signer(a, now)
-	if !ok || s.keys[info.KID] == nil {
+	return ok && s.keys[info.KID] == nil
+}
+
+// Gap is the first moment from now on, as far as is known now, at which the set does
+// not have the key that signs by the algorithm; ok tells whether there is one.
+func (s *Set) Gap(a Algorithm, now time.Time) (at time.Time, ok bool) {
+	moments := []time.Time{now}
+	for _, k := range s.timeline.Keys() {
+		if k.Algorithm == a && k.SignsFrom.After(now) {
+			moments = append(moments, k.SignsFrom)
+		}
+	}
+	for _, at := range moments {
+		if info, ok := s.timeline.Signer(a, at); !ok || s.keys[info.KID] == nil {
+			return at, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// signer is the key to sign with, or nil. Where the one whose turn it is does not
+// open, the one before it stands in, for as long as StandIn.
+func (s *Set) signer(a Algorithm, now time.Time) *Key {
+	info, ok := s.timeline.Signer(a, now)
+	if !ok {
+		return nil
+	}
+	if k := s.keys[info.KID]; k != nil {
+		return k
+	}
+	for _, before := range slices.Backward(s.timeline.Keys()) {
+		k := s.keys[before.KID]
+		if k == nil || k.Algorithm != a || k.Ended() || compareInfo(before, info) >= 0 {
+			continue
+		}
+		if now.Before(s.timeline.SignsUntil(before).Add(StandIn)) {
+			return k
+		}
+	}
+	return nil
+}
+
+// Sign makes a compact JWS of payload with the key that signs by the algorithm
+// at now, or stands in for it, and names the key. typ is one of the Type constants.
+// It fails with ErrNoSigner where there is no such key.
+func (s *Set) Sign(now time.Time, a Algorithm, typ string, payload []byte) (token, kid string, err error) {
+	key := s.signer(a, now)
+	if key == nil {
 		return "", "", fmt.Errorf("%w: %s", ErrNoSigner, a)
 	}
-	signer, ok := s.keys[info.KID].signers[typ]
+	signer, ok := key.signers[typ]
 	if !ok {
 		return "", "", fmt.Errorf("signing: no such type of token: %q", typ)
 	}
@@ -90,17 +136,17 @@ func (s *Set) Sign(now time.Time, a Algorithm, typ string, payload []byte) (toke
 		return "", "", fmt.Errorf("signing: %w", err)
 	}
 	token, err = signed.CompactSerialize()
-	return token, info.KID, err
+	return token, key.KID, err
 }
 
 // Probe tells whether the key signs that Sign would use. Where there is none it
 // fails with ErrNoSigner.
 func (s *Set) Probe(now time.Time, a Algorithm) error {
-	info, ok := s.timeline.Signer(a, now)
-	if !ok || s.keys[info.KID] == nil {
+	key := s.signer(a, now)
+	if key == nil {
 		return fmt.Errorf("%w: %s", ErrNoSigner, a)
 	}
-	return s.keys[info.KID].Probe()
+	return key.Probe()
 }
 
 // Verify checks that token is a compact JWS of type typ that a key of the set

@@ -14,6 +14,12 @@ const LongestLife = time.Hour
 // in opposite directions, and someone may read late.
 const ClockMargin = 3 * time.Hour
 
+// StandIn is for how long after its successor begins a key may sign on where the
+// successor does not open. With clocks an hour off in opposite directions, all that
+// it signs within an hour is published everywhere for as long as it lives; half of
+// that is left to who reads late.
+const StandIn = 30 * time.Minute
+
 // Info is what is known of a key without opening it. All that becomes of a key
 // follows from it, from that of the others, and from the clock.
 type Info struct {
@@ -78,6 +84,44 @@ func (t Timeline) SignsUntil(k Info) time.Time {
 		break // those that come after it begin later still
 	}
 	return until
+}
+
+// Began is when k began to sign, or is to, as far as is known now: from SignsFrom on,
+// or sooner where all before it were ended by hand. ok tells whether it does at all.
+func (t Timeline) Began(k Info) (at time.Time, ok bool) {
+	var moments []time.Time
+	for _, other := range t.keys {
+		for _, end := range []time.Time{other.RetiredAt, other.RevokedAt} {
+			if other.Algorithm == k.Algorithm && end.After(k.CreatedAt) && end.Before(k.SignsFrom) {
+				moments = append(moments, end)
+			}
+		}
+	}
+	slices.SortFunc(moments, time.Time.Compare)
+	for _, m := range append(moments, k.SignsFrom) {
+		if signer, ok := t.asOf(m).Signer(k.Algorithm, m); ok && signer.KID == k.KID {
+			return m, true
+		}
+	}
+	return k.SignsFrom, k.begins()
+}
+
+// asOf is the timeline as it was known at a moment.
+func (t Timeline) asOf(m time.Time) Timeline {
+	var then Timeline
+	for _, k := range t.keys {
+		if k.CreatedAt.After(m) {
+			continue
+		}
+		if k.RetiredAt.After(m) {
+			k.RetiredAt = time.Time{}
+		}
+		if k.RevokedAt.After(m) {
+			k.RevokedAt = time.Time{}
+		}
+		then.keys = append(then.keys, k)
+	}
+	return then
 }
 
 // State is the state of k at now.

@@ -105,6 +105,7 @@ func TestStateFollowsFromTimestampsAndTheClock(t *testing.T) {
 func TestClocksAnHourOffNeitherSignUnpublishedNorRetireEarly(t *testing.T) {
 	const cached = 10 * time.Minute // longer than the JWKS may be kept, and read late
 	offsets := []time.Duration{-time.Hour, 0, time.Hour}
+	stoodIn := false
 	for _, made := range offsets { // by the clock of the instance that made the keys
 		var keys []jwks.Info
 		for i, kid := range []string{"1", "2", "3"} {
@@ -122,18 +123,71 @@ func TestClocksAnHourOffNeitherSignUnpublishedNorRetireEarly(t *testing.T) {
 				if known := now.Add(-cached).Add(made); signer.KID != "1" && signer.CreatedAt.After(known) {
 					t.Fatalf("%s by a clock %s off: %s signs, and caches do not know it", now, signing, signer.KID)
 				}
+				signers := []jwks.Info{signer}
+				for _, k := range keys { // who stands in for a key that does not open
+					until := timeline.SignsUntil(k)
+					if at := now.Add(signing); !until.IsZero() && !at.Before(until) && at.Before(until.Add(jwks.StandIn)) {
+						signers = append(signers, k)
+						stoodIn = true
+					}
+				}
 				expires := now.Add(signing).Add(jwks.LongestLife)
 				for _, verifying := range offsets {
 					alive := expires.Add(-verifying) // until then, truly
 					for _, publishing := range offsets {
 						for _, at := range []time.Time{now, alive} {
-							if !timeline.Listed(signer, at.Add(publishing)) {
-								t.Fatalf("signed %s with %s by a clock %s off, and not listed at %s by one %s off", now, signer.KID, signing, at, publishing)
+							for _, k := range signers {
+								if !timeline.Listed(k, at.Add(publishing)) {
+									t.Fatalf("signed %s with %s by a clock %s off, and not listed at %s by one %s off", now, k.KID, signing, at, publishing)
+								}
 							}
 						}
 					}
 				}
 			}
+		}
+	}
+	if !stoodIn {
+		t.Error("no key ever stood in for another")
+	}
+}
+
+func TestKeyThatDoesNotOpenIsStoodInForWhileThatIsSafe(t *testing.T) {
+	first, second, third := generate(t, epoch), generate(t, epoch.Add(time.Hour)), generate(t, epoch.Add(2*time.Hour))
+	retired := first.Info
+	retired.RetiredAt = epoch.Add(30 * time.Minute)
+	for _, c := range []struct {
+		name   string
+		keys   []*jwks.Key
+		others []jwks.Info
+		at     time.Duration
+		signer string // empty: none
+		lacks  bool
+		gap    time.Duration // negative: none
+	}{
+		{"before it begins", []*jwks.Key{first}, []jwks.Info{second.Info}, time.Hour - 1, first.KID, false, time.Hour},
+		{"when it begins", []*jwks.Key{first}, []jwks.Info{second.Info}, time.Hour, first.KID, true, time.Hour},
+		{"for as long as is safe", []*jwks.Key{first}, []jwks.Info{second.Info}, time.Hour + jwks.StandIn - 1, first.KID, true, time.Hour + jwks.StandIn - 1},
+		{"no longer", []*jwks.Key{first}, []jwks.Info{second.Info}, time.Hour + jwks.StandIn, "", true, time.Hour + jwks.StandIn},
+		{"the next but one opens", []*jwks.Key{first, third}, []jwks.Info{second.Info}, 2 * time.Hour, third.KID, false, -1},
+		{"the last one does not open", []*jwks.Key{first, second}, []jwks.Info{third.Info}, 2 * time.Hour, second.KID, true, 2 * time.Hour},
+		{"what was retired stands in for none", []*jwks.Key{first.Ending(retired)}, []jwks.Info{second.Info}, time.Hour, "", true, time.Hour},
+		{"all open", []*jwks.Key{first, second}, nil, 0, first.KID, false, -1},
+		{"none of the algorithm", nil, []jwks.Info{info("e", jwks.EdDSA, epoch)}, 0, "", false, 0},
+	} {
+		s, err := jwks.NewSet(c.keys, c.others...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := epoch.Add(c.at)
+		if _, kid, err := s.Sign(at, jwks.ES256, jwks.TypeAccessToken, nil); kid != c.signer || (err == nil) != (c.signer != "") {
+			t.Errorf("%s: signed by %q, %v; want %q", c.name, kid, err, c.signer)
+		}
+		if s.Lacks(jwks.ES256, at) != c.lacks {
+			t.Errorf("%s: lacks the key that signs: %t", c.name, !c.lacks)
+		}
+		if gap, ok := s.Gap(jwks.ES256, at); ok != (c.gap >= 0) || ok && !gap.Equal(epoch.Add(c.gap)) {
+			t.Errorf("%s: a gap at %s, %t", c.name, gap, ok)
 		}
 	}
 }

@@ -7,6 +7,9 @@
 alter table authz.signing_keys
   add column retires_at timestamptz,
   add column revoked_at timestamptz,
+  -- Every instance reads all keys every few seconds.
+  add constraint signing_keys_size_check check (length(kid) <= 128 and length(sealed_by) <= 256
+    and octet_length(sealed_private) <= 16384 and length(public_jwk::text) <= 16384),
   drop constraint signing_keys_alg_check,
   add constraint signing_keys_alg_check check (alg in ('ES256', 'EdDSA', 'PS256', 'RS256'));
 
@@ -58,6 +61,21 @@ create table authz.revoked_dpop_keys (
 
 grant select on authz.client_dpop_keys, authz.revoked_dpop_keys to authz_server;
 
+-- Fails for a time that is two hours off this clock: whoever has the server's
+-- rights does not bring back what has ended by saying that it is yesterday.
+create function authz.hold_to_clock(p_at timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_at is null or abs(extract(epoch from p_at - clock_timestamp())) > 2 * 3600 then
+    raise exception 'the clock of who asks, %, and this one are hours apart', p_at using errcode = 'data_exception';
+  end if;
+end
+$$;
+
+revoke all on function authz.hold_to_clock from public;
+
 -- Enrols the first key of a client whose keys are by first use, and tells whether
 -- it did, or this very key was enrolled meanwhile. Where another one was it fails,
 -- so that nothing is left of the statement that asks. The lock lets whoever comes
@@ -67,6 +85,7 @@ language plpgsql strict security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform authz.hold_to_clock(p_at);
   perform from authz.clients where id = p_client_id and dpop_keys = 'first-use' and disabled_at is null for no key update;
   if found and not exists (select from authz.client_dpop_keys where client_id = p_client_id) then
     insert into authz.client_dpop_keys (client_id, jkt, enrolled_at, enrolled_by) values (p_client_id, p_jkt, p_at, 'first-use');
@@ -96,6 +115,7 @@ declare
   policy text;
   endorser_ends_at timestamptz;
 begin
+  perform authz.hold_to_clock(p_at);
   select dpop_keys into policy from authz.clients where id = p_client_id and disabled_at is null for no key update;
   if not found then
     return 'client';
@@ -130,7 +150,8 @@ revoke all on function authz.enrol_first_dpop_key, authz.enrol_endorsed_dpop_key
 grant execute on function authz.enrol_first_dpop_key, authz.enrol_endorsed_dpop_key to authz_server;
 
 -- Adds a key of an algorithm where there is none that could sign, now or later,
--- and tells whether it did. Until here it was: where there is none at all.
+-- and tells whether it did. Until here it was: where there is none at all. It signs
+-- within the hour: one that never does would keep out the one that is needed.
 create or replace function authz.add_first_signing_key(p_kid text, p_alg text, p_public_jwk jsonb, p_sealed_private bytea,
   p_sealed_by text, p_created_at timestamptz, p_signs_from timestamptz) returns boolean
 language plpgsql strict security definer
@@ -140,18 +161,23 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('authz.signing_keys', 0));
   insert into authz.signing_keys (kid, alg, public_jwk, sealed_private, sealed_by, created_at, signs_from)
   select p_kid, p_alg, p_public_jwk, p_sealed_private, p_sealed_by, p_created_at, p_signs_from
-  where not exists (
-    select from authz.signing_keys where alg = p_alg and retires_at is null and revoked_at is null);
+  where abs(extract(epoch from p_created_at - clock_timestamp())) <= 2 * 3600
+    and p_signs_from between p_created_at and p_created_at + interval '1 hour'
+    and not exists (
+      select from authz.signing_keys where alg = p_alg and retires_at is null and revoked_at is null);
   return found;
 end
 $$;
 
 -- Adds the key that follows p_after, the newest of its algorithm, and tells
 -- whether it did. The server's role cannot add keys at will: none while one has
--- yet to sign, none that signs within a day of the one before or within three
--- hours, none that keeps the next one waiting for more than a month, and none by a
--- clock that is two hours off this one. That is a key a day at most, for all
--- instances together.
+-- yet to sign by this clock, none that signs within a day of the one before, within
+-- three hours of its making or within ninety minutes by this clock, none that keeps
+-- the next one waiting for more than a month, and none by a clock that is two hours
+-- off this one. So each key of its making signs a day or more after the one before,
+-- and by then every instance has looked at it for ninety minutes: a key that none of
+-- them can open, as one that a thief of this role has made up, is told in time to
+-- revoke it.
 create function authz.add_next_signing_key(p_kid text, p_alg text, p_public_jwk jsonb, p_sealed_private bytea,
   p_sealed_by text, p_created_at timestamptz, p_signs_from timestamptz, p_after text) returns boolean
 language plpgsql strict security definer
@@ -169,6 +195,7 @@ begin
     or abs(extract(epoch from p_created_at - clock_timestamp())) > 2 * 3600
     or p_signs_from < newest.signs_from + interval '24 hours'
     or p_signs_from < p_created_at + interval '3 hours'
+    or p_signs_from < clock_timestamp() + interval '90 minutes'
     or p_signs_from > p_created_at + interval '720 hours'
   then
     return false;

@@ -29,37 +29,41 @@ const envPrefix = "AUTHZ"
 // field's name. The envconfig tag is not used: it would make the library look
 // for the name without the prefix as well.
 type config struct {
-	Issuer               string        `split_words:"true" desc:"this server's issuer URL: https, host and port only (http for loopback)"`
-	Listen               string        `split_words:"true" default:":8080" desc:"address of the public listener"`
-	InternalListen       string        `split_words:"true" default:"127.0.0.1:9090" desc:"address of the internal listener: /healthz, /readyz, /metrics, /gateway/verify"`
-	GatewaySockets       []string      `split_words:"true" desc:"client_id=/path/of/socket, comma-separated: Unix sockets for gateways; who can open one is that gateway"`
-	GatewayListen        string        `split_words:"true" desc:"address of a listener for gateways with certificates of their own (tls_client_auth); needs the next three"`
-	GatewayTLSCertFile   string        `split_words:"true" desc:"its certificate chain, PEM; read again when it changes"`
-	GatewayTLSKeyFile    string        `split_words:"true" desc:"its private key, PEM"`
-	GatewayClientCAFile  string        `split_words:"true" desc:"the authorities that gateways' certificates are from, PEM, and nobody else's"`
-	DatabaseURL          secret        `split_words:"true" desc:"Postgres: postgres://user:password@host/database"`
-	DatabaseURLFile      string        `split_words:"true" desc:"a file to read it from instead"`
-	TokenEndpointAliases []string      `split_words:"true" desc:"other URLs of the token endpoint that a client may sign as htu, comma-separated"`
-	KeyEncryptionKey     secret        `split_words:"true" desc:"seals the signing keys at rest: 32 random bytes, base64 (openssl rand -base64 32); several, comma-separated, while one is replaced: the first seals, all open"`
-	KeyEncryptionKeyFile string        `split_words:"true" desc:"a file to read it from instead"`
-	Pkcs11Module         string        `split_words:"true" desc:"path of an HSM's PKCS #11 module: new signing keys are made in the HSM and do not leave it; needs the next two, and a build with -tags pkcs11"`
-	Pkcs11Token          string        `split_words:"true" desc:"label of the HSM's token"`
-	Pkcs11Pin            secret        `split_words:"true" desc:"PIN of the token's user"`
-	Pkcs11PinFile        string        `split_words:"true" desc:"a file to read it from instead"`
-	Pkcs11NewKeys        newKeys       `split_words:"true" default:"hsm" desc:"hsm or sealed: where new signing keys are, if there is an HSM; sealed is the way back, while those in the HSM end"`
-	SigningAlg           signingAlg    `split_words:"true" default:"ES256" desc:"ES256, EdDSA, PS256 or RS256: what tokens are signed by, where their resource has not chosen, and all else"`
-	KeyRotation          time.Duration `split_words:"true" default:"720h" desc:"how often a new signing key takes over: 24h or more, and twice the next one; 0 for never"`
-	KeyPublishAhead      time.Duration `split_words:"true" default:"24h" desc:"how long a signing key is in the JWKS before it signs: 3h to 720h"`
-	DpopNonce            nonceMode     `split_words:"true" default:"off" desc:"off or required: whether every proof must carry the server's nonce; clients can be registered to need one"`
-	DpopNonceSecret      secret        `split_words:"true" desc:"what nonces are derived from: 32 random bytes or more, base64, the same for all instances; several, comma-separated, while one is replaced: the first makes, all check (default: derived from the key encryption key)"`
-	DpopNonceSecretFile  string        `split_words:"true" desc:"a file to read it from instead"`
-	TLSCertFile          string        `split_words:"true" desc:"certificate chain, PEM: serve TLS 1.3; read again when it changes"`
-	TLSKeyFile           string        `split_words:"true" desc:"its private key, PEM"`
-	ProofLifetime        time.Duration `split_words:"true" default:"60s" desc:"how long a DPoP proof is accepted after its iat: 1s to 10m"`
-	ClockSkew            time.Duration `split_words:"true" default:"15s" desc:"how far a client's clock may be off, either way: 1s to 5m"`
-	ServiceDocumentation string        `split_words:"true" desc:"a URL for the metadata: where developers read about this server"`
-	LogLevel             slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
-	LogFormat            logFormat     `split_words:"true" default:"json" desc:"json or text"`
+	Issuer               string         `split_words:"true" desc:"this server's issuer URL: https, host and port only (http for loopback)"`
+	Listen               string         `split_words:"true" default:":8080" desc:"address of the public listener"`
+	InternalListen       string         `split_words:"true" default:"127.0.0.1:9090" desc:"address of the internal listener: /healthz, /readyz, /metrics, /gateway/verify"`
+	GatewaySockets       []string       `split_words:"true" desc:"client_id=/path/of/socket, comma-separated: Unix sockets for gateways; who can open one is that gateway"`
+	GatewayListen        string         `split_words:"true" desc:"address of a listener for gateways with certificates of their own (tls_client_auth); needs the next three"`
+	GatewayTLSCertFile   string         `split_words:"true" desc:"its certificate chain, PEM; read again when it changes"`
+	GatewayTLSKeyFile    string         `split_words:"true" desc:"its private key, PEM"`
+	GatewayClientCAFile  string         `split_words:"true" desc:"the authorities that gateways' certificates are from, PEM, and nobody else's"`
+	DatabaseURL          secret         `split_words:"true" desc:"Postgres: postgres://user:password@host/database"`
+	DatabaseURLFile      string         `split_words:"true" desc:"a file to read it from instead"`
+	TokenEndpointAliases []string       `split_words:"true" desc:"other URLs of the token endpoint that a client may sign as htu, comma-separated"`
+	KeyEncryptionKey     secret         `split_words:"true" desc:"seals the signing keys at rest: 32 random bytes, base64 (openssl rand -base64 32); several, comma-separated, while one is replaced: the first seals, all open"`
+	KeyEncryptionKeyFile string         `split_words:"true" desc:"a file to read it from instead"`
+	Pkcs11Module         string         `split_words:"true" desc:"path of an HSM's PKCS #11 module: new signing keys are made in the HSM and do not leave it; needs the next two, and a build with -tags pkcs11"`
+	Pkcs11Token          string         `split_words:"true" desc:"label of the HSM's token"`
+	Pkcs11Pin            secret         `split_words:"true" desc:"PIN of the token's user"`
+	Pkcs11PinFile        string         `split_words:"true" desc:"a file to read it from instead"`
+	Pkcs11NewKeys        newKeys        `split_words:"true" default:"hsm" desc:"hsm or sealed: where new signing keys are, if there is an HSM; sealed is the way back, while those in the HSM end"`
+	SigningAlg           signingAlg     `split_words:"true" default:"ES256" desc:"ES256, EdDSA, PS256 or RS256: what tokens are signed by, where their resource has not chosen, and all else"`
+	KeyRotation          time.Duration  `split_words:"true" default:"720h" desc:"how often a new signing key takes over: 24h or more, and twice the next one; 0 for never"`
+	KeyPublishAhead      time.Duration  `split_words:"true" default:"24h" desc:"how long a signing key is in the JWKS before it signs: 3h to 720h"`
+	DpopNonce            nonceMode      `split_words:"true" default:"off" desc:"off or required: whether every proof must carry the server's nonce; clients can be registered to need one"`
+	DpopNonceSecret      secret         `split_words:"true" desc:"what nonces are derived from: 32 random bytes or more, base64, the same for all instances; several, comma-separated, while one is replaced: the first makes, all check (default: derived from the key encryption key)"`
+	DpopNonceSecretFile  string         `split_words:"true" desc:"a file to read it from instead"`
+	TLSCertFile          string         `split_words:"true" desc:"certificate chain, PEM: serve TLS 1.3; read again when it changes"`
+	TLSKeyFile           string         `split_words:"true" desc:"its private key, PEM"`
+	TLSClientCert        clientCertMode `split_words:"true" default:"off" desc:"off or request: whether that TLS asks clients for certificates of theirs (mutual TLS); who has none gets in all the same"`
+	TLSClientCAFile      string         `split_words:"true" desc:"the authorities that certificates for tls_client_auth are from, PEM; read again when it changes"`
+	ClientCertProxies    []string       `split_words:"true" desc:"networks, such as 10.1.2.0/28, comma-separated: proxies that end TLS, and whose header Client-Cert (RFC 9440) is believed; nobody else's is"`
+	MtlsURL              string         `split_words:"true" desc:"where clients with certificates find this server, if not at the issuer URL: https, host and port only"`
+	ProofLifetime        time.Duration  `split_words:"true" default:"60s" desc:"how long a DPoP proof is accepted after its iat: 1s to 10m"`
+	ClockSkew            time.Duration  `split_words:"true" default:"15s" desc:"how far a client's clock may be off, either way: 1s to 5m"`
+	ServiceDocumentation string         `split_words:"true" desc:"a URL for the metadata: where developers read about this server"`
+	LogLevel             slog.Level     `split_words:"true" default:"info" desc:"debug, info, warn or error"`
+	LogFormat            logFormat      `split_words:"true" default:"json" desc:"json or text"`
 }
 
 // secret is a value that is never printed.
@@ -243,6 +247,9 @@ func (c *config) validateServe() error {
 	}
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 		return errors.New("AUTHZ_TLS_CERT_FILE and AUTHZ_TLS_KEY_FILE are set together or not at all")
+	}
+	if err := c.validateClientCerts(); err != nil {
+		return err
 	}
 	if err := c.validateGateways(); err != nil {
 		return err

@@ -117,7 +117,7 @@ func (p *program) dev(ctx context.Context, f devFlags) (err error) {
 			TokenEndpointAliases: loopbackAliases(public.Addr()),
 			Sealer:               demo.sealer, Log: c.logger(p.err),
 			NonceSecrets: [][]byte{demo.SealingKey}, RequireNonce: c.DpopNonce == "required",
-			SigningAlgorithm: jwks.Algorithm(c.SigningAlg),
+			SigningAlgorithm: jwks.Algorithm(c.SigningAlg), KeyRotation: c.KeyRotation, KeyPublishAhead: c.KeyPublishAhead,
 		},
 		databaseURL: pg.URL(), public: public, internal: internal,
 	}
@@ -129,7 +129,8 @@ func (p *program) dev(ctx context.Context, f devFlags) (err error) {
 // warnUnused names the variables of "authz serve" that are set and count for
 // nothing here.
 func (p *program) warnUnused() {
-	used := []string{"AUTHZ_DATABASE_URL", "AUTHZ_DATABASE_URL_FILE", "AUTHZ_DPOP_NONCE", "AUTHZ_LOG_LEVEL"}
+	used := []string{"AUTHZ_DATABASE_URL", "AUTHZ_DATABASE_URL_FILE", "AUTHZ_DPOP_NONCE", "AUTHZ_LOG_LEVEL",
+		"AUTHZ_SIGNING_ALG", "AUTHZ_KEY_ROTATION", "AUTHZ_KEY_PUBLISH_AHEAD"}
 	for _, v := range variables() {
 		if os.Getenv(v.name) != "" && !slices.Contains(used, v.name) {
 			p.warn("authz dev does not use " + v.name)

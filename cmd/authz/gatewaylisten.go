@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -125,16 +124,12 @@ func listenUnix(path string) (net.Listener, error) {
 // listenMutualTLS is RFC 8705 §2.1: no connection is made without a certificate
 // of the authorities in the file, which is for gateways alone.
 func (c *config) listenMutualTLS(log *slog.Logger) (net.Listener, error) {
-	authorities := x509.NewCertPool()
-	text, err := os.ReadFile(c.GatewayClientCAFile)
+	authorities, err := newAuthorities(c.GatewayClientCAFile, log).get()
 	if err != nil {
 		return nil, fmt.Errorf("AUTHZ_GATEWAY_CLIENT_CA_FILE: %w", err)
 	}
-	if !authorities.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("AUTHZ_GATEWAY_CLIENT_CA_FILE: %s holds no certificate", c.GatewayClientCAFile)
-	}
-	own := &certificate{certFile: c.GatewayTLSCertFile, keyFile: c.GatewayTLSKeyFile, log: log}
-	if _, err := own.get(nil); err != nil {
+	own := newCertificate(c.GatewayTLSCertFile, c.GatewayTLSKeyFile, log)
+	if _, err := own.get(); err != nil {
 		return nil, fmt.Errorf("AUTHZ_GATEWAY_TLS_CERT_FILE, AUTHZ_GATEWAY_TLS_KEY_FILE: %w", err)
 	}
 	l, err := net.Listen("tcp", c.GatewayListen)
@@ -143,7 +138,7 @@ func (c *config) listenMutualTLS(log *slog.Logger) (net.Listener, error) {
 	}
 	return tls.NewListener(l, &tls.Config{
 		MinVersion:     tls.VersionTLS13,
-		GetCertificate: own.get,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.get() },
 		ClientAuth:     tls.RequireAndVerifyClientCert,
 		ClientCAs:      authorities,
 		// Some gateways keep few HTTP/1.1 connections, and a handshake for each call

@@ -23,7 +23,7 @@ type keyView struct {
 	Algorithm  jwks.Algorithm `json:"alg"`
 	State      jwks.State     `json:"state"`
 	CreatedAt  time.Time      `json:"created_at"`
-	SignsFrom  time.Time      `json:"signs_from"`
+	SignsFrom  *time.Time     `json:"signs_from,omitempty"`  // none: it was ended before it signed
 	SignsUntil *time.Time     `json:"signs_until,omitempty"` // none: until another takes over
 	RetiredAt  *time.Time     `json:"retired_at,omitempty"`
 	RevokedAt  *time.Time     `json:"revoked_at,omitempty"`
@@ -57,13 +57,22 @@ func viewKeys(stored []jwks.SealedKey, timeline jwks.Timeline, now time.Time) []
 	}
 	views := []keyView{}
 	for _, k := range stored {
+		from, signs := timeline.Began(k.Info)
 		until := timeline.SignsUntil(k.Info)
 		if !k.RevokedAt.IsZero() && (until.IsZero() || k.RevokedAt.Before(until)) {
 			until = k.RevokedAt
 		}
+		if !signs {
+			from, until = time.Time{}, time.Time{}
+		}
+		state := timeline.State(k.Info, now)
+		// Where those before it were ended, it signs though its time is to come.
+		if signer, ok := timeline.Signer(k.Algorithm, now); ok && signer.KID == k.KID {
+			state = jwks.Signing
+		}
 		views = append(views, keyView{
-			KID: k.KID, Algorithm: k.Algorithm, State: timeline.State(k.Info, now),
-			CreatedAt: k.CreatedAt.UTC(), SignsFrom: k.SignsFrom.UTC(), SignsUntil: moment(until),
+			KID: k.KID, Algorithm: k.Algorithm, State: state,
+			CreatedAt: k.CreatedAt.UTC(), SignsFrom: moment(from), SignsUntil: moment(until),
 			RetiredAt: moment(k.RetiredAt), RevokedAt: moment(k.RevokedAt), SealedBy: k.SealedBy,
 		})
 	}
@@ -75,8 +84,9 @@ func (p *program) keyList() *cobra.Command {
 		Use: "list", Short: "List the signing keys, in the order that they sign in", Args: cobra.NoArgs,
 		Long: `List the signing keys and where each is in its life: published (in the JWKS, not yet
 signing), signing, retired (in the JWKS for as long as what it signed lives), removed,
-or revoked. SEALED BY says where the private key is: sealed in the database, by the key
-encryption key of this digest, or in the HSM of this pkcs11: URI.`,
+or revoked. One that was called off before it signed anything is retired too, and
+signs from never. SEALED BY says where the private key is: sealed in the database, by
+the key encryption key of this digest, or in the HSM of this pkcs11: URI.`,
 		Example: "  authz key list --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
@@ -95,11 +105,14 @@ func keyTable(w io.Writer, views []keyView) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "KID\tALG\tSTATE\tSIGNS FROM\tSIGNS UNTIL\tSEALED BY")
 	for _, v := range views {
-		until := "-"
+		from, until := "never", "-"
+		if v.SignsFrom != nil {
+			from = v.SignsFrom.Format(time.RFC3339)
+		}
 		if v.SignsUntil != nil {
 			until = v.SignsUntil.Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.KID, v.Algorithm, v.State, v.SignsFrom.Format(time.RFC3339), until, v.SealedBy)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.KID, v.Algorithm, v.State, from, until, v.SealedBy)
 	}
 	t.Flush()
 }
@@ -249,27 +262,35 @@ func revocation(kid, reason string) authz.KeyRevocation {
 }
 
 func (p *program) keyRetire() *cobra.Command {
-	return &cobra.Command{
+	var last bool
+	c := &cobra.Command{
 		Use: "retire KID", Short: "Have a signing key sign no more", Args: oneArgument,
 		Long: `Have a signing key sign no more. What it has signed stays good, and the key stays
 published for as long as that lives. The next key takes over at once, if one is
-published; else it is refused, unless nothing uses the algorithm any more.`,
+published; else it is refused. --last retires it all the same, once no server
+(AUTHZ_SIGNING_ALG) and no resource signs by its algorithm: a server that still does
+makes another key at once.`,
 		Example: "  authz key retire 4cVJxNKJnJQTbWTqWnyTZC2QrWnP4mVHh1p0cPpqTQw",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := readConfig()
-			if err != nil {
-				return err
-			}
 			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
 				event := operatorEvent(authz.AuditKeyRetired)
 				event.Detail = map[string]any{"kid": args[0]}
-				if err := s.RetireSigningKey(ctx, args[0], jwks.Algorithm(c.SigningAlg), event); err != nil {
+				err := s.RetireSigningKey(ctx, args[0], last, event)
+				switch {
+				case errors.Is(err, authz.ErrOnlySigner) && last:
+					err = fmt.Errorf("%w, and a resource has chosen it: see authz resource list", err)
+				case errors.Is(err, authz.ErrOnlySigner):
+					err = fmt.Errorf("%w: make one (authz key rotate), or give --last where no server and no resource signs by it any more", err)
+				}
+				if err != nil {
 					return about("signing key", args[0], err)
 				}
 				return p.print(map[string]string{"retired": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "retired", args[0]) })
 			})
 		},
 	}
+	c.Flags().BoolVar(&last, "last", false, "though no other key of its algorithm takes over")
+	return c
 }
 
 func (p *program) keyRevoke() *cobra.Command {

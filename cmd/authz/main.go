@@ -32,7 +32,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	// Looked for here too, since cobra stops reading flags at the first bad one.
 	p := &program{in: in, out: out, err: errOut, json: slices.Contains(args, "--json")}
 	root := p.root()
-	root.SetArgs(args)
+	root.SetArgs(argumentsLast(args))
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)

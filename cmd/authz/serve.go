@@ -71,6 +71,10 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	certificates, err := c.clientCertificates(log)
+	if err != nil {
+		return err
+	}
 	public, internal, err := c.listeners(log)
 	if err != nil {
 		return err
@@ -84,7 +88,7 @@ func (p *program) serve(ctx context.Context) error {
 	defer closeAll(gateways)
 	i := &instance{
 		config: authz.Config{
-			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases,
+			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases, ClientCertificates: certificates,
 			ServiceDocumentation: c.ServiceDocumentation,
 			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
 			NonceSecrets: nonceSecrets, RequireNonce: c.DpopNonce == "required",
@@ -116,7 +120,7 @@ func (c *config) listeners(log *slog.Logger) (public, internal net.Listener, err
 		return nil, nil, fmt.Errorf("AUTHZ_LISTEN: %w", err)
 	}
 	if c.TLSCertFile != "" {
-		if public, err = tlsListener(public, c.TLSCertFile, c.TLSKeyFile, log); err != nil {
+		if public, err = tlsListener(public, c.TLSCertFile, c.TLSKeyFile, c.tlsClientAuth(), log); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -2,78 +2,116 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
 
 // tlsListener serves TLS 1.3 only, with a certificate that is read again when
 // its file changes, so that renewing it needs no restart.
-func tlsListener(l net.Listener, certFile, keyFile string, log *slog.Logger) (net.Listener, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
-	if _, err := c.get(nil); err != nil {
+func tlsListener(l net.Listener, certFile, keyFile string, clients tls.ClientAuthType, log *slog.Logger) (net.Listener, error) {
+	c := newCertificate(certFile, keyFile, log)
+	if _, err := c.get(); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("AUTHZ_TLS_CERT_FILE, AUTHZ_TLS_KEY_FILE: %w", err)
 	}
 	return tls.NewListener(l, &tls.Config{
 		MinVersion:     tls.VersionTLS13,
-		GetCertificate: c.get,
-		NextProtos:     []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.get() },
+		// Whose a certificate is the server finds, at each request: the handshake
+		// proves no more than that its private key is there.
+		ClientAuth: clients,
+		NextProtos: []string{"http/1.1"},
 	}), nil
 }
 
-// certificate is a certificate on disk.
-type certificate struct {
-	certFile, keyFile string
-	log               *slog.Logger
+// newCertificate is a certificate with its key, of two files.
+func newCertificate(certFile, keyFile string, log *slog.Logger) *reread[*tls.Certificate] {
+	return &reread[*tls.Certificate]{
+		what: "certificate", files: []string{certFile, keyFile}, log: log,
+		read: func() (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+			return &pair, err
+		},
+	}
+}
+
+// newAuthorities are the certificates of one file.
+func newAuthorities(file string, log *slog.Logger) *reread[*x509.CertPool] {
+	return &reread[*x509.CertPool]{
+		what: "file of authorities", files: []string{file}, log: log,
+		read: func() (*x509.CertPool, error) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return nil, err
+			}
+			pool := x509.NewCertPool()
+			if !pool.AppendCertsFromPEM(text) {
+				return nil, fmt.Errorf("%s holds no certificate", file)
+			}
+			return pool, nil
+		},
+	}
+}
+
+// reread is what files hold, read again when one of them changes.
+type reread[T any] struct {
+	what  string // for the log
+	files []string
+	read  func() (T, error)
+	log   *slog.Logger
 
 	mu      sync.Mutex
-	loaded  *tls.Certificate
-	seen    [2]time.Time // when the files were modified that were last read
-	failure string       // the last one, so that it is logged once
+	has     bool
+	loaded  T
+	seen    []time.Time // when the files were modified that were last read
+	failure string      // the last one, so that it is logged once
 }
 
-// get is a tls.Config's GetCertificate. A file that has changed but cannot be
-// used yet, such as one that is half written, leaves the last good one.
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	seen, err := modified(c.certFile, c.keyFile)
-	if err == nil && c.loaded != nil && seen == c.seen {
-		return c.loaded, nil
+// get fails only before it has succeeded once. Files that have changed but cannot
+// be used yet, such as ones that are half written, leave what was read last.
+func (r *reread[T]) get() (T, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen, err := modified(r.files)
+	if err == nil && r.has && slices.Equal(seen, r.seen) {
+		return r.loaded, nil
 	}
 	if err == nil {
-		c.seen = seen // also where it turns out unusable: once is enough
-		var pair tls.Certificate
-		if pair, err = tls.LoadX509KeyPair(c.certFile, c.keyFile); err == nil {
-			if c.loaded != nil {
-				c.log.Info("certificate read again", "file", c.certFile)
+		r.seen = seen // also where it turns out unusable: once is enough
+		var loaded T
+		if loaded, err = r.read(); err == nil {
+			if r.has {
+				r.log.Info(r.what+" read again", "file", r.files[0])
 			}
-			c.loaded, c.failure = &pair, ""
-			return c.loaded, nil
+			r.has, r.loaded, r.failure = true, loaded, ""
+			return loaded, nil
 		}
 	}
-	if c.loaded == nil {
-		return nil, err
+	if !r.has {
+		return r.loaded, err
 	}
-	if err.Error() != c.failure {
-		c.log.Error("certificate cannot be read again; the last good one stays", "file", c.certFile, "cause", err)
-		c.failure = err.Error()
+	if err.Error() != r.failure {
+		r.log.Error(r.what+" cannot be read again; the last good one stays", "file", r.files[0], "cause", err)
+		r.failure = err.Error()
 	}
-	return c.loaded, nil
+	return r.loaded, nil
 }
 
-// modified is when the two files were.
-func modified(certFile, keyFile string) (times [2]time.Time, err error) {
-	for i, file := range []string{certFile, keyFile} {
+// modified is when the files were.
+func modified(files []string) ([]time.Time, error) {
+	var times []time.Time
+	for _, file := range files {
 		info, err := os.Stat(file)
 		if err != nil {
-			return times, err
+			return nil, err
 		}
-		times[i] = info.ModTime()
+		times = append(times, info.ModTime())
 	}
 	return times, nil
 }

@@ -83,7 +83,7 @@ func serveTLS(t *testing.T, files certificateFiles) (address string, log *output
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := tlsListener(plain, files.cert, files.key, slog.New(slog.NewTextHandler(log, nil)))
+	l, err := tlsListener(plain, files.cert, files.key, tls.NoClientCert, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestBadCertificateStopsTheStart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = tlsListener(plain, files.cert, files.key, slog.New(slog.DiscardHandler))
+			_, err = tlsListener(plain, files.cert, files.key, tls.NoClientCert, slog.New(slog.DiscardHandler))
 			if err == nil || !strings.Contains(err.Error(), "AUTHZ_TLS_CERT_FILE") {
 				t.Errorf("%v, want an error that names the variable", err)
 			}

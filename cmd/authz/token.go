@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -15,20 +16,23 @@ import (
 
 // tokenView is a token as the commands print it. The token itself is not known.
 type tokenView struct {
-	JTI       string     `json:"jti"`
-	ClientID  string     `json:"client_id"`
-	Resource  string     `json:"resource"`
-	Scope     string     `json:"scope"`
-	JKT       string     `json:"jkt,omitempty"`
-	IssuedAt  time.Time  `json:"issued_at"`
-	ExpiresAt time.Time  `json:"expires_at"`
-	RevokedAt *time.Time `json:"revoked_at,omitempty"`
-	Active    bool       `json:"active"`
+	JTI        string     `json:"jti"`
+	ClientID   string     `json:"client_id"`
+	Resource   string     `json:"resource"`
+	Scope      string     `json:"scope"`
+	JKT        string     `json:"jkt,omitempty"`
+	Credential string     `json:"credential,omitempty"` // what the client authenticated by; none: from before it was kept
+	KID        string     `json:"kid,omitempty"`        // by which signing key; none: opaque, or from before it was kept
+	IssuedAt   time.Time  `json:"issued_at"`
+	ExpiresAt  time.Time  `json:"expires_at"`
+	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
+	Active     bool       `json:"active"`
 }
 
 func viewToken(t *authz.Token) tokenView {
 	v := tokenView{
 		JTI: t.JTI.String(), ClientID: t.ClientID, Resource: t.Resource, Scope: t.Scope, JKT: t.JKT,
+		Credential: t.Credential, KID: t.KID,
 		IssuedAt: t.IssuedAt, ExpiresAt: t.ExpiresAt, Active: t.RevokedAt.IsZero() && !t.Ended,
 	}
 	if !t.RevokedAt.IsZero() {
@@ -47,6 +51,9 @@ func (p *program) tokenList() *cobra.Command {
 	var limit int
 	c := &cobra.Command{
 		Use: "list --client ID", Short: "List a client's tokens that have not expired", Args: cobra.NoArgs,
+		Long: `List a client's tokens that have not expired. CREDENTIAL is what the client authenticated
+by, as "authz client secrets" names it; SIGNED BY is a key of "authz key list", and "-"
+for an opaque token.`,
 		Example: "  authz token list --client label-service --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 1 || limit > 10_000 {
@@ -78,7 +85,7 @@ func (p *program) tokenList() *cobra.Command {
 
 func tokenTable(w io.Writer, views []tokenView) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "JTI\tRESOURCE\tSCOPE\tBOUND TO\tEXPIRES\tSTATE")
+	fmt.Fprintln(t, "JTI\tRESOURCE\tSCOPE\tBOUND TO\tCREDENTIAL\tSIGNED BY\tEXPIRES\tSTATE")
 	for _, v := range views {
 		bound, state := v.JKT, "live"
 		if bound == "" {
@@ -90,7 +97,8 @@ func tokenTable(w io.Writer, views []tokenView) {
 		case !v.Active:
 			state = "ended (with its client, resource or key: disabled, deleted or revoked)"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.JTI, v.Resource, v.Scope, bound, v.ExpiresAt.Format(time.RFC3339), state)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.JTI, v.Resource, v.Scope, bound,
+			cmp.Or(v.Credential, "-"), cmp.Or(v.KID, "-"), v.ExpiresAt.Format(time.RFC3339), state)
 	}
 	t.Flush()
 }

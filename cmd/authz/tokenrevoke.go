@@ -29,7 +29,8 @@ history and the list of processes); or all of a client, of a resource, of a DPoP
 or of a signing key, however many there are.
 
 A client and a resource stay registered, and get new tokens. A key that is revoked
-never gets any again.`,
+never gets any again. What takes many tokens away wants a --reason, for those who
+read the audit trail.`,
 		Example: `  authz token revoke 0193b0c4-5a4e-7c3a-8f6e-2d1f0a9b8c7d
   authz token revoke --client label-service --reason "secret in a build log"
   authz token revoke --jkt 0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I --reason "laptop stolen"`,
@@ -59,7 +60,7 @@ never gets any again.`,
 	c.Flags().StringVar(&f.jkt, "jkt", "", "THUMBPRINT: all tokens that are bound to this DPoP key, whoever's they are; and the key itself")
 	c.Flags().StringVar(&f.resource, "resource", "", "URI: all tokens for this resource")
 	c.Flags().StringVar(&f.signingKey, "signing-key", "", "KID: all tokens that this key of the server has signed; and the key itself")
-	c.Flags().StringVar(&f.reason, "reason", "", "why, for the audit trail")
+	c.Flags().StringVar(&f.reason, "reason", "", "why, for the audit trail; needed for all but a single token")
 	return c
 }
 
@@ -75,6 +76,8 @@ func (f *revocationFlags) validate(args []string) error {
 		return errors.New("say what to revoke by one of: a token or its jti, --client, --jkt, --resource, --signing-key")
 	case f.jkt != "" && !authz.ValidJKT(f.jkt):
 		return notAThumbprint(f.jkt)
+	case len(args) == 0 && strings.TrimSpace(f.reason) == "":
+		return errors.New("--reason is missing; say why, for those who read the audit trail")
 	case len(f.reason) > 500 || strings.ContainsFunc(f.reason, func(r rune) bool { return r < ' ' }):
 		return errors.New("--reason is longer than 500 bytes, or has a line break")
 	}

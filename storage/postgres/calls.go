@@ -17,23 +17,25 @@ import (
 // unique index of the partition until the first one's transaction has ended; the
 // look before the insert finds the same name with another iat, which may lie in
 // another partition. Two statements spend in the same order, so that neither
-// waits for the other. Without a proof nothing is spent.
+// waits for the other. Without a proof nothing is spent: a certificate can be
+// shown any number of times, and it is only told whether it is the token's.
 //
 // Each look-up is lateral and limited: as a join it could be answered by reading
 // all that there is.
 const admitCallsSQL = `
 with call as (
   select * from unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[],
-    $8::boolean[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::boolean[], $18::boolean[])
-  with ordinality as c (token, resource, generation, revision, now, jkt, scopes, nonce, proof, iat, since, until, look, any_revision, n)
+    $8::boolean[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::boolean[], $18::boolean[], $19::text[])
+  with ordinality as c (token, resource, generation, revision, now, jkt, scopes, nonce, proof, iat, since, until, look, any_revision, x5t, n)
 ), known as materialized (
   select c.n, c.proof, c.iat, c.since, c.until, c.look, v.revision, t.*,
     c.proof is not null and t.jkt = c.jkt and (v.revision = c.revision or c.any_revision) and (c.nonce or not t.require_nonce)
-      and string_to_array(t.scope, ' ') @> string_to_array(c.scopes, E'\n') as admitted
+      and string_to_array(t.scope, ' ') @> string_to_array(c.scopes, E'\n') as admitted,
+    t.x5t is null or t.x5t = c.x5t as certified
   from call c
   cross join (select revision from authz.gateway_revision where only_row) v
   left join lateral (
-    select t.jti, t.client_id, t.scope, t.jkt, t.issued_at, t.expires_at, cl.require_nonce
+    select t.jti, t.client_id, t.scope, t.jkt, t.x5t, t.issued_at, t.expires_at, cl.require_nonce
     from authz.tokens t
     join authz.clients cl on cl.id = t.client_id and cl.disabled_at is null and cl.generation = t.client_generation
     where t.digest = c.token and (t.jti between $14 and $15 or t.jti = $14) and t.expires_at > c.now and t.revoked_at is null
@@ -52,7 +54,8 @@ with call as (
   on conflict do nothing
   returning digest
 )
-select k.revision, s.digest is not null, k.jti, k.client_id, k.scope, k.jkt, k.issued_at, k.expires_at, k.require_nonce
+select k.revision, s.digest is not null, k.jti, k.client_id, k.scope, k.jkt, k.issued_at, k.expires_at, k.require_nonce,
+  k.x5t, k.certified
 from known k left join spent s on k.admitted and s.digest = k.proof
 order by k.n`
 
@@ -100,18 +103,19 @@ func scanVerdict(row pgx.CollectableRow, call authz.Call) (authz.Verdict, error)
 	var (
 		v                   authz.Verdict
 		jti                 *[16]byte
-		client, scope, jkt  *string
+		client, scope       *string
+		jkt, x5t            *string
 		issuedAt, expiresAt *time.Time
-		nonce               *bool
+		nonce, certified    *bool
 	)
-	if err := row.Scan(&v.Revision, &v.Spent, &jti, &client, &scope, &jkt, &issuedAt, &expiresAt, &nonce); err != nil {
+	if err := row.Scan(&v.Revision, &v.Spent, &jti, &client, &scope, &jkt, &issuedAt, &expiresAt, &nonce, &x5t, &certified); err != nil {
 		return authz.Verdict{}, err
 	}
 	if jti != nil {
-		v.ClientNonce = *nonce
+		v.ClientNonce, v.Certified = *nonce, *certified
 		v.Token = &authz.Token{
 			JTI: *jti, Digest: call.Token, ClientID: *client, Resource: call.Resource, Scope: *scope,
-			JKT: orEmpty(jkt), IssuedAt: *issuedAt, ExpiresAt: *expiresAt,
+			JKT: orEmpty(jkt), X5T: orEmpty(x5t), IssuedAt: *issuedAt, ExpiresAt: *expiresAt,
 		}
 	}
 	return v, nil
@@ -124,6 +128,7 @@ func admitCallsArgs(calls []admitting) []any {
 	var (
 		tokens, proofs           = make([][]byte, n), make([][]byte, n)
 		resources, jkts, scopes  = make([]string, n), make([]string, n), make([]string, n)
+		x5ts                     = make([]string, n)
 		generations, revisions   = make([]int64, n), make([]int64, n)
 		nows, iats, since, until = make([]time.Time, n), make([]time.Time, n), make([]time.Time, n), make([]time.Time, n)
 		nonces, looks, anyRev    = make([]bool, n), make([]bool, n), make([]bool, n)
@@ -133,7 +138,7 @@ func admitCallsArgs(calls []admitting) []any {
 	for i, c := range calls {
 		tokens[i], resources[i], generations[i], revisions[i], nows[i] = c.Token[:], c.Resource, c.Generation, c.Revision, c.now
 		jkts[i], scopes[i], nonces[i] = c.JKT, joinScopes(c.Scopes), c.NonceFresh
-		anyRev[i] = c.AnyRevision
+		anyRev[i], x5ts[i] = c.AnyRevision, c.X5T
 		if p := c.Proof; p != nil {
 			proofs[i], iats[i], since[i], until[i] = p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window)
 			looks[i] = crossesPartitions(since[i], until[i])
@@ -152,7 +157,7 @@ func admitCallsArgs(calls []admitting) []any {
 			to = last
 		}
 	}
-	return []any{tokens, resources, generations, revisions, nows, jkts, scopes, nonces, proofs, iats, since, until, looks, from, to, oldest, newest, anyRev}
+	return []any{tokens, resources, generations, revisions, nows, jkts, scopes, nonces, proofs, iats, since, until, looks, from, to, oldest, newest, anyRev, x5ts}
 }
 
 // joinScopes makes one text of scopes, which lines take apart again. There is no

@@ -140,9 +140,7 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 	if disabledAt != nil {
 		c.DisabledAt = *disabledAt
 	}
-	c.TLSName = authz.CertificateName{
-		SubjectDN: orEmpty(name[0]), DNS: orEmpty(name[1]), URI: orEmpty(name[2]), IP: orEmpty(name[3]), Email: orEmpty(name[4]),
-	}
+	c.TLSName = certificateName(name)
 	c.JWKSURI, c.CertificateBound = orEmpty(keysAt), *certificateBound
 	if keySet != nil {
 		c.JWKS = []byte(*keySet)
@@ -158,6 +156,14 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 		})
 	}
 	return &c, nil
+}
+
+// certificateName is of the columns of a certificate's name, in the order of
+// clientColumns.
+func certificateName(columns [5]*string) authz.CertificateName {
+	return authz.CertificateName{
+		SubjectDN: orEmpty(columns[0]), DNS: orEmpty(columns[1]), URI: orEmpty(columns[2]), IP: orEmpty(columns[3]), Email: orEmpty(columns[4]),
+	}
 }
 
 const (

@@ -15,7 +15,8 @@ const (
 	generationsSQL     = `select uri, generation from authz.resources`
 	// A client of a certificate is proven by nothing else, whatever secrets it has.
 	gatewaysSQL = `
-select c.id, c.disabled_at is not null, c.tls_client_auth_san_dns, c.tls_client_auth_san_uri,
+select c.id, c.disabled_at is not null, c.tls_client_auth_subject_dn, c.tls_client_auth_san_dns, c.tls_client_auth_san_uri,
+  c.tls_client_auth_san_ip, c.tls_client_auth_san_email,
   array(select f.resource from authz.gateway_resources f where f.client_id = c.id order by f.resource collate "C"),
   array(select s.digest from authz.client_secrets s
         where s.client_id = c.id and c.token_endpoint_auth_method <> 'tls_client_auth' order by s.digest),
@@ -87,16 +88,16 @@ func readGateways(ctx context.Context, tx pgx.Tx) ([]authz.Gateway, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (authz.Gateway, error) {
 		var (
-			g        authz.Gateway
-			dns, uri *string
-			digests  [][]byte
-			ends     []pgtype.Timestamptz
-			ended    []bool
+			g       authz.Gateway
+			name    [5]*string
+			digests [][]byte
+			ends    []pgtype.Timestamptz
+			ended   []bool
 		)
-		if err := row.Scan(&g.ID, &g.Disabled, &dns, &uri, &g.Fronts, &digests, &ends, &ended); err != nil {
+		if err := row.Scan(&g.ID, &g.Disabled, &name[0], &name[1], &name[2], &name[3], &name[4], &g.Fronts, &digests, &ends, &ended); err != nil {
 			return authz.Gateway{}, err
 		}
-		g.TLSName = authz.CertificateName{DNS: orEmpty(dns), URI: orEmpty(uri)}
+		g.TLSName = certificateName(name)
 		for i, digest := range digests {
 			switch end := ends[i]; end.InfinityModifier {
 			case pgtype.Infinity:

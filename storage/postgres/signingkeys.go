@@ -101,7 +101,7 @@ where k.kid = $1 and k.signs_from < $2 and o.alg = k.alg and o.retires_at is nul
 update authz.signing_keys k set retires_at = coalesce(k.retires_at, $2)
 where k.kid = $1 and (
   k.retires_at is not null or k.revoked_at is not null
-  or k.alg <> $3 and not exists (select from authz.resources where signing_alg = k.alg)
+  or $3 and not exists (select from authz.resources where signing_alg = k.alg)
   or exists (
     select from authz.signing_keys o
     where o.alg = k.alg and o.kid <> k.kid and o.retires_at is null and o.revoked_at is null
@@ -149,9 +149,9 @@ func (s *Store) SigningKeyRecorded(ctx context.Context, kid string) (recorded bo
 }
 
 // RetireSigningKey is authz.Store's.
-func (s *Store) RetireSigningKey(ctx context.Context, kid string, byDefault jwks.Algorithm, event authz.AuditEvent) error {
+func (s *Store) RetireSigningKey(ctx context.Context, kid string, last bool, event authz.AuditEvent) error {
 	return s.changeSigningKeys(ctx, "retiring a signing key", event, func(tx pgx.Tx) error {
-		retired, err := tx.Exec(ctx, retireSigningKeySQL, kid, event.At, string(byDefault))
+		retired, err := tx.Exec(ctx, retireSigningKeySQL, kid, event.At, last)
 		if err != nil {
 			return err
 		}

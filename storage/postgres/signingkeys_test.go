@@ -37,6 +37,7 @@ func signingKeyWrites(t *testing.T, s *postgres.Store, admin *pgx.Conn) map[stri
 		"AddFirstSigningKey": {
 			begin: func(n int) func() error {
 				_, k := begin(n)
+				k.SignsFrom = k.CreatedAt
 				exec(t, admin, `delete from authz.signing_keys`)
 				e := event(authz.AuditKeyCreated, k.CreatedAt)
 				return func() error { return s.AddFirstSigningKey(ctx, k, e) }
@@ -66,7 +67,7 @@ func signingKeyWrites(t *testing.T, s *postgres.Store, admin *pgx.Conn) map[stri
 			begin: func(n int) func() error {
 				old, k := begin(n)
 				e := event(authz.AuditKeyRetired, k.CreatedAt)
-				return func() error { return s.RetireSigningKey(ctx, old, jwks.EdDSA, e) }
+				return func() error { return s.RetireSigningKey(ctx, old, true, e) }
 			},
 			adds:      rows{"audit_events": 1},
 			addsAgain: rows{"audit_events": 1}, // a second command, and a second line about it

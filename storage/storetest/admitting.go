@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ func admitting() []property {
 		{"SameNameOutsideTheWindowInAnotherHourIsAnotherProof", callsOutsideTheWindow},
 		{"ProofThatGotATokenAdmitsNoCallAndTheOtherWayRound", oneNamespace},
 		{"CallWithoutAProofIsToldItsTokenAndSpendsNothing", bearerCall},
+		{"CallIsToldWhetherItsCertificateIsTheTokensAndSpendsNothing", certifiedCall},
 		{"CallersClockDecides", callersClock},
 		{"CallThatCannotBeCheckedSpendsNothing", impossibleCall},
 	}
@@ -55,12 +57,14 @@ func (w *world) told(t *testing.T, about string, want authz.Verdict, call authz.
 	}
 }
 
-// ofCall leaves out what a gateway check is not told of a token.
+// ofCall leaves out what a gateway check is not told of a token, and puts in that
+// one which is bound to no certificate needs none.
 func ofCall(v authz.Verdict) authz.Verdict {
 	if v.Token != nil {
 		token := *v.Token
 		token.Credential = ""
 		v.Token = &token
+		v.Certified = v.Certified || token.X5T == ""
 	}
 	return v
 }
@@ -246,6 +250,58 @@ func bearerCall(t *testing.T, w *world) {
 		call.JKT = token.JKT
 		w.told(t, "without a proof, with a key", want, call)
 	}
+}
+
+// certifiedCall is RFC 8705 §3: a certificate is shown and not spent.
+func certifiedCall(t *testing.T, w *world) {
+	w.populate(t)
+	i := certified(w.issue())
+	must(t, w.Servers[0].RecordToken(t.Context(), i))
+	table := w.table(t)
+	token := authz.Verdict{Revision: table.Revision, Token: &i.Token}
+	theirs := token
+	theirs.Certified = true
+	unknown := authz.Verdict{Revision: table.Revision}
+	for _, row := range []struct {
+		name  string
+		spoil func(*authz.Call)
+		want  authz.Verdict
+	}{
+		{"its certificate", func(*authz.Call) {}, theirs},
+		{"its certificate, again", func(*authz.Call) {}, theirs},
+		{"its certificate, and a missing scope", func(c *authz.Call) { c.Scopes = []string{"void"} }, theirs},
+		{"no certificate", func(c *authz.Call) { c.X5T = "" }, token},
+		{"another certificate", func(c *authz.Call) { c.X5T = newJKT() }, token},
+		{"another case", func(c *authz.Call) { c.X5T = strings.ToUpper(c.X5T) }, token},
+		{"its certificate for a key", func(c *authz.Call) { c.JKT, c.X5T = c.X5T, "" }, token},
+		{"its certificate, and a proof", func(c *authz.Call) {
+			c.JKT, c.Proof = c.X5T, &authz.Spending{Digest: randomDigest(), IssuedAt: w.now.Truncate(time.Second), Window: window}
+		}, theirs},
+		{"its certificate, and a proof by no key", func(c *authz.Call) {
+			c.Proof = &authz.Spending{Digest: randomDigest(), IssuedAt: w.now.Truncate(time.Second), Window: window}
+		}, theirs},
+		{"its certificate, another token", func(c *authz.Call) { c.Token = randomDigest() }, unknown},
+	} {
+		call := w.call(t, i.Token)
+		call.Proof, call.JKT, call.X5T = nil, "", i.Token.X5T
+		row.spoil(&call)
+		w.told(t, row.name, row.want, call)
+	}
+	// A certificate is nothing to a token that is bound to a key, or to nothing.
+	bound := w.record(t)
+	call := w.call(t, bound)
+	call.X5T = i.Token.X5T
+	w.admits(t, call, bound)
+	unbound := bearer(w.issue())
+	must(t, w.Servers[0].RecordToken(t.Context(), unbound))
+	call = w.call(t, unbound.Token)
+	call.Proof, call.X5T = nil, i.Token.X5T
+	w.told(t, "a bearer token with a certificate", authz.Verdict{Revision: call.Revision, Token: &unbound.Token}, call)
+	// It ends as every token does.
+	must(t, w.Operator.SetClientDisabled(t.Context(), shop, true, w.event(authz.AuditClientDisabled)))
+	call = w.call(t, i.Token)
+	call.Proof, call.JKT, call.X5T = nil, "", i.Token.X5T
+	w.told(t, "its client is disabled", authz.Verdict{Revision: call.Revision}, call)
 }
 
 func callersClock(t *testing.T, w *world) {

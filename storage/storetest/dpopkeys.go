@@ -26,6 +26,7 @@ func dpopKeys() []property {
 		{"EndorsementThatDoesNotHoldWritesNothing", notEndorsed},
 		{"EqualEndorsementsOnTwoInstancesEnrolOnce", endorsedOnce},
 		{"KeysOfAClientAreBounded", manyKeys},
+		{"NoKeyIsEnrolledByAClockThatIsHoursOff", enrolledByTheClock},
 	}
 }
 
@@ -362,6 +363,25 @@ func notEndorsed(t *testing.T, w *world) {
 	w.refuses(t, authz.ErrClientGone, func() error { return w.endorse(t, e) })
 	disable(shop, false)(t, w)
 	must(t, w.endorse(t, e)) // none of the refusals has spent it
+}
+
+// Whoever has a server's rights does not bring back a key that has ended by
+// telling another time.
+func enrolledByTheClock(t *testing.T, w *world) {
+	w.populate(t)
+	w.policy(t, shop, authz.EnrolledKey)
+	w.policy(t, other, authz.FirstUseKey)
+	old := newJKT()
+	w.enrol(t, old, w.now.Add(-time.Minute))
+	for _, off := range []time.Duration{-3 * time.Hour, 3 * time.Hour} {
+		at := w.now.Add(off)
+		w.refuses(t, nil, func() error {
+			return w.Servers[0].EndorseKey(t.Context(), w.endorsement(old, newJKT()), w.eventAt(authz.AuditDPoPKeyEnrolled, at))
+		})
+		w.refuses(t, nil, func() error {
+			return w.Servers[0].RecordToken(t.Context(), w.issueBound(other, newJKT(), at))
+		})
+	}
 }
 
 func endorsedOnce(t *testing.T, w *world) {

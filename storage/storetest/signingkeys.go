@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,9 @@ func signingKeys() []property {
 	return []property{
 		{"FirstKeyOfAnAlgorithmIsStoredOnce", firstKey},
 		{"OfManyFirstKeysOneIsStored", firstKeyAtOnce},
+		{"FirstKeyIsMadeNowAndSignsSoon", firstKeyByTheClock},
+		{"ServerMakesOneKeyADayWhateverItsClock", keyADay},
+		{"KeyIsOfBoundedSize", oversizedKey},
 		{"FirstKeyIsStoredAgainOnceAllHaveEnded", firstKeyAgain},
 		{"NextKeyIsStoredOnlyWhenItIsDue", nextKey},
 		{"OfManyNextKeysByClocksApartOneIsStored", nextKeyAtOnce},
@@ -90,6 +95,60 @@ func firstKey(t *testing.T, w *world) {
 	same(t, first, w.keys(t))
 }
 
+func firstKeyByTheClock(t *testing.T, w *world) {
+	w.populate(t)
+	for name, k := range map[string]jwks.SealedKey{
+		"by a clock three hours ahead":  w.keyFrom("n", jwks.ES256, w.now.Add(3*time.Hour), w.now.Add(3*time.Hour)),
+		"by a clock three hours behind": w.keyFrom("n", jwks.ES256, w.now.Add(-3*time.Hour), w.now.Add(-3*time.Hour)),
+		"signing in years":              w.keyFrom("n", jwks.ES256, w.now, w.now.Add(20000*time.Hour)),
+		"signing after an hour":         w.keyFrom("n", jwks.ES256, w.now, w.now.Add(time.Hour+time.Second)),
+	} {
+		t.Log(name)
+		w.writes(t, func() error {
+			return w.Servers[0].AddFirstSigningKey(t.Context(), k, w.event(authz.AuditKeyCreated))
+		})
+	}
+	same(t, []jwks.SealedKey{}, w.keys(t))
+}
+
+// Whatever times a server tells within the bounds, it makes a key a day and no
+// more, and none unseen.
+func keyADay(t *testing.T, w *world) {
+	w.populate(t)
+	w.addKey(t, w.month("a"), "")
+	after, added := "a", 0
+	for _, lie := range []time.Duration{-119 * time.Minute, 0, 119 * time.Minute} {
+		at := w.now.Add(lie)
+		for n, signs := range []time.Duration{3 * time.Hour, 24 * time.Hour, 720 * time.Hour} {
+			kid := string(rune('b' + added))
+			if w.addNext(t, w.Servers[n%2], w.keyFrom(kid, jwks.ES256, at, at.Add(signs)), after) {
+				after = kid
+				added++
+			}
+		}
+	}
+	if added != 1 {
+		t.Errorf("%d keys in a moment", added)
+	}
+}
+
+func oversizedKey(t *testing.T, w *world) {
+	w.populate(t)
+	for name, change := range map[string]func(*jwks.SealedKey){
+		"sealed part": func(k *jwks.SealedKey) { k.Sealed = make([]byte, 16385) },
+		"public part": func(k *jwks.SealedKey) { k.PublicJWK = fmt.Appendf(nil, `{"kty": "%016384d"}`, 0) },
+		"name":        func(k *jwks.SealedKey) { k.KID = strings.Repeat("k", 129) },
+		"sealed by":   func(k *jwks.SealedKey) { k.SealedBy = strings.Repeat("s", 257) },
+	} {
+		t.Log(name)
+		k := w.sealedKey("a")
+		change(&k)
+		w.refuses(t, nil, func() error {
+			return w.Servers[0].AddFirstSigningKey(t.Context(), k, w.event(authz.AuditKeyCreated))
+		})
+	}
+}
+
 func firstKeyAtOnce(t *testing.T, w *world) {
 	w.populate(t)
 	before := len(w.Events(t))
@@ -114,7 +173,7 @@ func firstKeyAgain(t *testing.T, w *world) {
 	add("b")
 	add("c")
 	same(t, []string{"a", "b"}, w.kids(t))
-	must(t, w.Operator.RetireSigningKey(ctx, "b", jwks.EdDSA, w.event(authz.AuditKeyRetired)))
+	must(t, w.Operator.RetireSigningKey(ctx, "b", true, w.event(authz.AuditKeyRetired)))
 	add("d")
 	same(t, []string{"a", "b", "d"}, w.kids(t))
 }
@@ -151,6 +210,7 @@ func nextKey(t *testing.T, w *world) {
 		"signing in more than a month":   {w.keyFrom("n", jwks.ES256, w.now, w.now.Add(720*time.Hour+time.Second)), "a"},
 		"by a clock three hours ahead":   {w.keyFrom("n", jwks.ES256, w.now.Add(3*time.Hour), w.now.Add(ahead)), "a"},
 		"by a clock three hours behind":  {w.keyFrom("n", jwks.ES256, w.now.Add(-3*time.Hour), w.now.Add(ahead)), "a"},
+		"signing within ninety minutes":  {w.keyFrom("n", jwks.ES256, w.now.Add(-119*time.Minute), w.now.Add(80*time.Minute)), "a"},
 		"by a clock from before the key": {w.keyFrom("n", jwks.ES256, w.month("a").SignsFrom.Add(-time.Hour), w.now.Add(ahead)), "a"},
 	} {
 		if w.addNext(t, w.Servers[0], c.key, c.after) {
@@ -236,38 +296,38 @@ func replacedKey(t *testing.T, w *world) {
 func retiredKey(t *testing.T, w *world) {
 	w.populate(t)
 	ctx := t.Context()
-	retire := func(kid string, byDefault jwks.Algorithm) error {
-		return w.Operator.RetireSigningKey(ctx, kid, byDefault, w.event(authz.AuditKeyRetired))
+	retire := func(kid string, last bool) error {
+		return w.Operator.RetireSigningKey(ctx, kid, last, w.event(authz.AuditKeyRetired))
 	}
-	w.refuses(t, authz.ErrNotFound, func() error { return retire("a", jwks.ES256) })
+	w.refuses(t, authz.ErrNotFound, func() error { return retire("a", false) })
 	old := w.keyFrom("o", jwks.ES256, w.now.Add(-time.Hour*2000), w.now.Add(-time.Hour*2000))
 	w.addKey(t, old, "")
 	w.addKey(t, w.month("a"), "o")
-	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("a", jwks.ES256) }) // the other was superseded
-	must(t, retire("o", jwks.ES256))
+	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("a", false) }) // the other was superseded
+	must(t, retire("o", false))
 	w.addKey(t, w.sealedKey("b"), "a")
 	e := w.event(authz.AuditKeyRetired)
-	w.writes(t, func() error { return w.Operator.RetireSigningKey(ctx, "a", jwks.ES256, e) }, e)
-	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("b", jwks.ES256) })
+	w.writes(t, func() error { return w.Operator.RetireSigningKey(ctx, "a", false, e) }, e)
+	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("b", false) })
 	// One that has yet to sign is called off while another signs.
 	w.addKey(t, w.keyFrom("c", jwks.ES256, w.now, w.now.Add(time.Hour)), "b")
-	must(t, retire("c", jwks.ES256))
-	// An algorithm is in use by default, or by a resource.
+	must(t, retire("c", false))
+	// Nobody says of a resource's algorithm that nothing uses it.
 	r := w.registered(t, labels)
 	r.SigningAlg = jwks.ES256
 	must(t, w.Operator.UpdateResource(ctx, r, w.event(authz.AuditResourceUpdated)))
-	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("b", jwks.EdDSA) })
+	w.refuses(t, authz.ErrOnlySigner, func() error { return retire("b", true) })
 	r = w.registered(t, labels)
 	r.SigningAlg = ""
 	must(t, w.Operator.UpdateResource(ctx, r, w.event(authz.AuditResourceUpdated)))
-	must(t, retire("b", jwks.EdDSA))
+	must(t, retire("b", true))
 	for _, k := range w.keys(t) {
 		if !k.RetiredAt.Equal(w.now) || !k.RevokedAt.IsZero() {
 			t.Errorf("%s: %+v", k.KID, k.Info)
 		}
 	}
 	w.refuses(t, nil, func() error {
-		return w.Servers[0].RetireSigningKey(ctx, "b", jwks.EdDSA, w.event(authz.AuditKeyRetired))
+		return w.Servers[0].RetireSigningKey(ctx, "b", true, w.event(authz.AuditKeyRetired))
 	})
 }
 
@@ -281,7 +341,7 @@ func revokedSigningKey(t *testing.T, w *world) {
 	want.RevokedAt = w.now
 	same(t, []jwks.SealedKey{want}, w.keys(t))
 	must(t, w.Operator.RevokeSigningKey(ctx, "a", w.eventAt(authz.AuditKeyRevoked, w.now.Add(time.Minute))))
-	must(t, w.Operator.RetireSigningKey(ctx, "a", jwks.EdDSA, w.event(authz.AuditKeyRetired)))
+	must(t, w.Operator.RetireSigningKey(ctx, "a", true, w.event(authz.AuditKeyRetired)))
 	if got := w.keys(t)[0]; !got.RevokedAt.Equal(w.now) {
 		t.Errorf("revoked again, it is revoked at %s", got.RevokedAt)
 	}

@@ -104,6 +104,13 @@ func bearer(i authz.Issue) authz.Issue {
 	return i
 }
 
+// certified is bound to a certificate (RFC 8705 §3), and to no key.
+func certified(i authz.Issue) authz.Issue {
+	i = bearer(i)
+	i.Token.X5T = newJKT() // of the same form
+	return i
+}
+
 // record records a fresh token of shop.
 func (w *world) record(t *testing.T) authz.Token {
 	t.Helper()

@@ -1,4 +1,4 @@
-package dpopbind
+package strictjose
 
 import (
 	"bytes"
@@ -29,42 +29,43 @@ var (
 	errBadEscape = errors.New("has a string with an unpaired surrogate")
 )
 
-// object holds the members of a JSON object in their order.
-type object []member
+// Object holds the members of a JSON object in their order.
+type Object []Member
 
-type member struct {
-	name  string // unescaped
-	value []byte // raw JSON, without surrounding space
+// Member is one member of an Object.
+type Member struct {
+	Name  string // unescaped
+	Value []byte // raw JSON, without surrounding space
 }
 
-// get returns the raw value of a member, nil when there is none.
-func (o object) get(name string) []byte {
+// Get returns the raw value of a member, nil when there is none.
+func (o Object) Get(name string) []byte {
 	for i := range o {
-		if o[i].name == name {
-			return o[i].value
+		if o[i].Name == name {
+			return o[i].Value
 		}
 	}
 	return nil
 }
 
-// parseObject reads a JSON object that every conforming parser reads alike, and
-// refuses others: RFC 7515 §4 and RFC 7519 §4 let a parser take the last of
+// ParseObject reads a JSON object that every conforming parser reads alike, and
+// refuses others, with an error that is the predicate of a sentence: RFC 7515 §4 and RFC 7519 §4 let a parser take the last of
 // duplicate members instead, so that two could see two proofs in one (RFC 8259
 // §4). encoding/json also takes a name in another case, so names equal under
 // case folding count as duplicates, at any depth. The text is UTF-8 and nothing
 // else (RFC 8725 §3.7).
-func parseObject(doc []byte) (object, error) {
+func ParseObject(doc []byte) (Object, error) {
 	if !utf8.Valid(doc) {
 		return nil, errNotUTF8
 	}
 	if !json.Valid(doc) {
 		return nil, errNotJSON
 	}
-	return parseValidObject(doc)
+	return ParseValidObject(doc)
 }
 
-// parseValidObject is parseObject for bytes that are known to be valid JSON.
-func parseValidObject(doc []byte) (object, error) {
+// ParseValidObject is ParseObject for bytes that are known to be valid JSON.
+func ParseValidObject(doc []byte) (Object, error) {
 	s := scanner{doc: doc}
 	s.skipSpace()
 	if s.peek() != '{' {
@@ -93,11 +94,11 @@ func (s *scanner) skipSpace() {
 	}
 }
 
-func (s *scanner) object(depth int) (object, error) {
+func (s *scanner) object(depth int) (Object, error) {
 	if depth > maxDepth {
 		return nil, errTooDeep
 	}
-	o := make(object, 0, 8)
+	o := make(Object, 0, 8)
 	s.pos++ // {
 	for s.skipSpace(); s.peek() != '}'; s.skipSpace() {
 		if s.peek() == ',' {
@@ -109,8 +110,8 @@ func (s *scanner) object(depth int) (object, error) {
 			return nil, err
 		}
 		for _, m := range o {
-			if m.name == name || strings.EqualFold(m.name, name) {
-				return nil, fmt.Errorf("has the member %s twice (names that differ in case count as one)", quote(name))
+			if m.Name == name || strings.EqualFold(m.Name, name) {
+				return nil, fmt.Errorf("has the member %s twice (names that differ in case count as one)", Quote(name))
 			}
 		}
 		if len(o) == maxMembers {
@@ -123,7 +124,7 @@ func (s *scanner) object(depth int) (object, error) {
 		if err := s.value(depth); err != nil {
 			return nil, err
 		}
-		o = append(o, member{name: name, value: s.doc[start:s.pos]})
+		o = append(o, Member{Name: name, Value: s.doc[start:s.pos]})
 	}
 	s.pos++ // }
 	return o, nil
@@ -231,16 +232,13 @@ func unquote(raw []byte) (string, error) {
 }
 
 func codeUnit(hex []byte) rune {
-	var r rune
-	for _, c := range hex {
-		r = r<<4 | rune(unhex(c))
-	}
-	return r
+	unit, _ := strconv.ParseUint(string(hex), 16, 16) // valid JSON has four digits here
+	return rune(unit)
 }
 
-// asString decodes the value of a member; ok is false when it is no string, or
+// AsString decodes the value of a member; ok is false when it is no string, or
 // missing.
-func asString(raw []byte) (s string, ok bool) {
+func AsString(raw []byte) (s string, ok bool) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return "", false
 	}
@@ -248,10 +246,10 @@ func asString(raw []byte) (s string, ok bool) {
 	return s, err == nil
 }
 
-// asTime decodes a NumericDate, which may have a fraction (RFC 7519 §2), to the
+// AsTime decodes a NumericDate, which may have a fraction (RFC 7519 §2), to the
 // microsecond: that is what a database column holds, and a float64 of this size
 // is exact to. ok is false when it is no number, or none from 1970 to 9999.
-func asTime(raw []byte) (t time.Time, ok bool) {
+func AsTime(raw []byte) (t time.Time, ok bool) {
 	const maxDigits, maxSeconds = 32, 253402300799 // 9999-12-31T23:59:59Z
 	if len(raw) == 0 || len(raw) > maxDigits {
 		return time.Time{}, false

@@ -1,4 +1,4 @@
-package dpopbind
+package strictjose
 
 import (
 	"bytes"
@@ -22,14 +22,14 @@ func TestJSONIsReadAsWritten(t *testing.T) {
 		{`{"\ud83d\ude00":[{},[ ],"\"]"]}`, []string{"😀", `[{},[ ],"\"]"]`}},
 		{`{"a":{"a":{"a":{"a":{"a":{"a":{"a":0}}}}}}}`, []string{"a", `{"a":{"a":{"a":{"a":{"a":{"a":0}}}}}}`}},
 	} {
-		o, err := parseObject([]byte(row.doc))
+		o, err := ParseObject([]byte(row.doc))
 		if err != nil {
 			t.Errorf("%s: %v", row.doc, err)
 			continue
 		}
 		var got []string
 		for _, m := range o {
-			got = append(got, m.name, string(m.value))
+			got = append(got, m.Name, string(m.Value))
 		}
 		if strings.Join(got, "\x00") != strings.Join(row.want, "\x00") {
 			t.Errorf("%s: got %q", row.doc, got)
@@ -62,7 +62,7 @@ func TestJSONThatCouldBeReadInTwoWaysIsRefused(t *testing.T) {
 		`{"a":` + strings.Repeat(`{"a":`, 8) + `0` + strings.Repeat(`}`, 9): "deeper than 8",
 		strings.Repeat("[", 4000) + strings.Repeat("]", 4000):               "is not a JSON object",
 	} {
-		if _, err := parseObject([]byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := ParseObject([]byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: got %v, want %q", doc, err, want)
 		}
 	}
@@ -79,7 +79,7 @@ func TestTimesAreNumbersOfThisEra(t *testing.T) {
 		"253402300799":   253402300799_000000,
 		"1e-400":         0,
 	} {
-		if got, ok := asTime([]byte(raw)); !ok || got.UnixMicro() != micros {
+		if got, ok := AsTime([]byte(raw)); !ok || got.UnixMicro() != micros {
 			t.Errorf("%s: got %v, %v", raw, got, ok)
 		}
 	}
@@ -87,13 +87,13 @@ func TestTimesAreNumbersOfThisEra(t *testing.T) {
 		"", "-1", "-0.1", "253402300799.1", "253402300800", "1e308", "1e309", "9223372036854775808", `"1"`, "null", "true", "{}", "[1]",
 		"0." + strings.Repeat("0", 31),
 	} {
-		if got, ok := asTime([]byte(raw)); ok {
+		if got, ok := AsTime([]byte(raw)); ok {
 			t.Errorf("%s: accepted as %v", raw, got)
 		}
 	}
 }
 
-// isStrict decides by encoding/json's own tokens what parseObject is to accept.
+// isStrict decides by encoding/json's own tokens what ParseObject is to accept.
 func isStrict(doc []byte) bool {
 	if !utf8.Valid(doc) || !json.Valid(doc) || bytes.TrimLeft(doc, " \t\r\n")[0] != '{' {
 		return false
@@ -152,7 +152,7 @@ func FuzzStrictJSON(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		o, err := parseObject(doc)
+		o, err := ParseObject(doc)
 		if errors.Is(err, errBadEscape) {
 			return
 		}
@@ -170,16 +170,16 @@ func FuzzStrictJSON(f *testing.F) {
 			t.Fatalf("%q: %d members, want %d", doc, len(o), len(want))
 		}
 		for _, m := range o {
-			if !bytes.Equal(m.value, want[m.name]) {
-				t.Fatalf("%q: %q is %q, want %q", doc, m.name, m.value, want[m.name])
+			if !bytes.Equal(m.Value, want[m.Name]) {
+				t.Fatalf("%q: %q is %q, want %q", doc, m.Name, m.Value, want[m.Name])
 			}
 			var s string
-			got, ok := asString(m.value)
-			isString := m.value[0] == '"' && json.Unmarshal(m.value, &s) == nil
+			got, ok := AsString(m.Value)
+			isString := m.Value[0] == '"' && json.Unmarshal(m.Value, &s) == nil
 			if ok != isString || got != s {
-				t.Fatalf("%q: %q reads as %q, want %q", doc, m.name, got, s)
+				t.Fatalf("%q: %q reads as %q, want %q", doc, m.Name, got, s)
 			}
-			asTime(m.value)
+			AsTime(m.Value)
 		}
 	})
 }

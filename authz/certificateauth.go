@@ -1,0 +1,94 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/cargokey/authz/internal/clientcert"
+)
+
+// certificateAlone tells whether a request has nothing but its certificate to
+// authenticate by. One that comes beside other credentials authenticates nobody
+// (RFC 6749 §2.3: one method a request), and may still be what a token is bound to.
+func certificateAlone(ctx context.Context, h http.Header, form url.Values) bool {
+	certificate, ok := ctx.Value(shownKey{}).(shown)
+	return ok && !errors.Is(certificate.err, clientcert.ErrNone) && len(h.Values("Authorization")) == 0 &&
+		!form.Has("client_secret") && !presentsAssertion(form)
+}
+
+// clientOfCertificate is authenticateClient by RFC 8705 §2. Whatever is wrong
+// before the client is proven, the answer is the same, and the work as well: the
+// chain is verified before anybody is looked up.
+func (s *Server) clientOfCertificate(ctx context.Context, form url.Values) (*Client, error) {
+	id := form.Get("client_id")
+	if !validClientID(id) { // RFC 8705 §2: it is there in every request
+		return nil, errInvalidClient(errors.New("a certificate, and no client_id beside it"))
+	}
+	certificate, err := s.shownCertificate(ctx)
+	if err != nil {
+		return nil, errInvalidClient(err)
+	}
+	verified := s.verifyChain(certificate)
+	client, err := s.store.Client(ctx, id, s.now())
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, errInvalidClient(errors.New("unknown client"))
+	case err != nil:
+		return nil, errUnavailable("reading the client", err)
+	}
+	if client.Credential, err = s.provenBy(ctx, client, certificate, verified); err != nil {
+		return nil, err
+	}
+	if client.Disabled() {
+		return nil, errClientRefused(client.ID, "This client is disabled. Ask an operator to enable it.")
+	}
+	return client, nil
+}
+
+var errNoTLSClientAuth = errors.New("tls_client_auth: there are no authorities to verify a certificate by")
+
+func (s *Server) verifyChain(certificate *clientcert.Presented) error {
+	if s.certificates.Authorities == nil {
+		return errNoTLSClientAuth
+	}
+	return certificate.Verify(s.certificates.Authorities(), s.now())
+}
+
+// provenBy returns the name of what proves that the certificate is the client's.
+func (s *Server) provenBy(ctx context.Context, client *Client, certificate *clientcert.Presented, verified error) (credential string, err error) {
+	switch client.AuthMethod {
+	case TLSClientAuth: // RFC 8705 §2.1
+		if err := verified; err != nil {
+			return "", errInvalidClient(fmt.Errorf("client %s: %w", client.ID, err))
+		}
+		names, err := namesOf(certificate.Leaf)
+		if err != nil || !slices.Contains(names, client.TLSName) {
+			return "", errInvalidClient(errors.New("the certificate has not the name of client " + client.ID))
+		}
+		return clientcert.Thumbprint(certificate.Leaf), nil
+	case SelfSignedTLSClientAuth: // RFC 8705 §2.2
+		keys, err := s.certificateKeys(ctx, client)
+		if err != nil {
+			return "", err
+		}
+		key, err := clientcert.KeyIn(keys, certificate.Leaf)
+		if err != nil {
+			return "", errInvalidClient(fmt.Errorf("client %s: %w", client.ID, err))
+		}
+		return key, nil
+	default:
+		return "", errInvalidClient(fmt.Errorf("client %s is registered for %s, and has shown a certificate", client.ID, client.AuthMethod))
+	}
+}
+
+// certificateKeys is the JWK Set of a client by self_signed_tls_client_auth.
+func (s *Server) certificateKeys(_ context.Context, client *Client) ([]byte, error) {
+	if client.JWKSURI != "" {
+		return nil, errInvalidClient(errors.New("client " + client.ID + " has its keys at a jwks_uri, which is not read for certificates"))
+	}
+	return client.JWKS, nil
+}

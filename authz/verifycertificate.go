@@ -1,0 +1,51 @@
+package authz
+
+import (
+	"crypto/subtle"
+
+	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/clientcert"
+)
+
+// readCallCertificate reads with which certificate a caller has connected to its
+// gateway, by the gateway's word (RFC 9440), which has to overwrite what its
+// callers send under these names. What cannot be read is no certificate: a token
+// that is bound to one is refused for it, and no other.
+func (s *Server) readCallCertificate(call *gatewayCall) {
+	call.certificate, call.noCertificate = "", nil
+	if !call.api.AllowCertificateBound {
+		return
+	}
+	certificate, err := clientcert.FromHeader(call.request.Header)
+	if err == nil {
+		err = clientcert.InTime(certificate.Leaf, s.now())
+	}
+	if err != nil {
+		call.noCertificate = err
+		return
+	}
+	call.certificate = clientcert.Thumbprint(certificate.Leaf)
+}
+
+// judgeCertificate is RFC 8705 §3: the certificate of the connection must be the
+// token's. Whether anybody trusts it is of no matter; the token names it.
+func judgeCertificate(call *gatewayCall, v Verdict) *dpopbind.Refusal {
+	switch {
+	case !call.api.AllowCertificateBound:
+		return dpopbind.RefuseBearer()
+	case call.certificate == "":
+		refused := refuseCertificate("The access token is bound to a certificate, and the call came without one that is valid now: connect with the certificate that the token was asked for with.")
+		refused.Cause = call.noCertificate
+		return refused
+	case !v.Certified, subtle.ConstantTimeCompare([]byte(v.Token.X5T), []byte(call.certificate)) != 1:
+		return refuseCertificate("The access token is bound to another certificate than the one that the call came with.")
+	}
+	return refuseScopes(call, v.Token)
+}
+
+// refuseCertificate is RFC 8705 §3: 401 invalid_token.
+func refuseCertificate(description string) *dpopbind.Refusal {
+	refused := dpopbind.RefuseToken(description)
+	refused.Scheme = dpopbind.SchemeBearer
+	return refused
+}

@@ -1,0 +1,50 @@
+package clientcert
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// maxIntermediates bounds what a stranger can have verified: a chain is a leaf,
+// one or two authorities between, and a root.
+const maxIntermediates = 5
+
+var (
+	errManyIntermediates = fmt.Errorf("more than %d certificates come with the client's", maxIntermediates)
+	errNoAuthorities     = errors.New("there are no authorities to verify a certificate by")
+	errNotForClients     = errors.New("the certificate is not one for clients: its extended key usage lacks clientAuth")
+)
+
+// Verify holds that a certificate is of one of the authorities, for clients, at
+// this time (RFC 8705 §2.1, RFC 5280 §6). The certificate must say itself that it
+// is for clients (id-kp-clientAuth, RFC 5280 §4.2.1.12): one that says nothing
+// may be a server's, or the authority's own.
+func (p *Presented) Verify(authorities *x509.CertPool, at time.Time) error {
+	switch {
+	case authorities == nil: // x509 would take the system's
+		return errNoAuthorities
+	case len(p.Intermediates) > maxIntermediates:
+		return errManyIntermediates
+	case !slices.Contains(p.Leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth):
+		return errNotForClients
+	}
+	if err := InTime(p.Leaf, at); err != nil {
+		return err
+	}
+	intermediates := x509.NewCertPool()
+	for _, c := range p.Intermediates {
+		intermediates.AddCert(c)
+	}
+	_, err := p.Leaf.Verify(x509.VerifyOptions{
+		Roots: authorities, Intermediates: intermediates, CurrentTime: at,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		// x509's texts quote the certificate, and it is a stranger's so far.
+		return fmt.Errorf("the certificate is not of a known authority (%T)", err)
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+package clientcert_test
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/url"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/cargokey/authz/internal/clientcert"
+	"github.com/cargokey/authz/internal/clientcert/certtest"
+)
+
+func TestCertificateIsVerifiedForClientsAtItsTime(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	root, stranger, namesake := certtest.NewAuthority(t, "root"), certtest.NewAuthority(t, "stranger"), certtest.NewAuthority(t, "root")
+	between := root.Intermediate(t, "between")
+	notAuthority := root.Issue(t, x509.Certificate{Subject: pkix.Name{CommonName: "leaf"}})
+	below := (&certtest.Authority{Certificate: notAuthority}).Issue(t, x509.Certificate{})
+	usages := func(u ...x509.ExtKeyUsage) x509.Certificate {
+		return x509.Certificate{ExtKeyUsage: u}
+	}
+	many := make([]*x509.Certificate, 6)
+	for i := range many {
+		many[i] = between.Leaf
+	}
+	good := root.Issue(t, x509.Certificate{})
+	for name, row := range map[string]struct {
+		certificate   certtest.Certificate
+		intermediates []*x509.Certificate
+		at            time.Time
+		ok            bool
+	}{
+		"good":                                     {good, nil, now, true},
+		"good, with what is not needed":            {good, []*x509.Certificate{stranger.Leaf, between.Leaf}, now, true},
+		"for servers too":                          {root.Issue(t, usages(x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)), nil, now, true},
+		"by an intermediate":                       {between.Issue(t, x509.Certificate{}), []*x509.Certificate{between.Leaf}, now, true},
+		"without its intermediate":                 {between.Issue(t, x509.Certificate{}), nil, now, false},
+		"with six":                                 {between.Issue(t, x509.Certificate{}), many, now, false},
+		"for servers only":                         {root.Issue(t, usages(x509.ExtKeyUsageServerAuth)), nil, now, false},
+		"for anything":                             {root.Issue(t, usages(x509.ExtKeyUsageAny)), nil, now, false},
+		"without a usage":                          {root.Issue(t, usages([]x509.ExtKeyUsage{}...)), nil, now, false},
+		"the authority itself":                     {root.Certificate, nil, now, false},
+		"an intermediate":                          {between.Certificate, nil, now, false},
+		"another authority's":                      {stranger.Issue(t, x509.Certificate{}), nil, now, false},
+		"another authority's, which comes with it": {stranger.Issue(t, x509.Certificate{}), []*x509.Certificate{stranger.Leaf}, now, false},
+		"another's of the same name":               {namesake.Issue(t, x509.Certificate{}), nil, now, false},
+		"another's of the same name, which comes along": {namesake.Issue(t, x509.Certificate{}), []*x509.Certificate{namesake.Leaf}, now, false},
+		"self-signed":                  {certtest.SelfSigned(t, x509.Certificate{}), nil, now, false},
+		"by one that is no authority":  {below, []*x509.Certificate{notAuthority.Leaf}, now, false},
+		"before its time":              {good, nil, good.Leaf.NotBefore.Add(-time.Second), false},
+		"at its first second":          {good, nil, good.Leaf.NotBefore, true},
+		"at its last second":           {good, nil, good.Leaf.NotAfter, true},
+		"after its time":               {good, nil, good.Leaf.NotAfter.Add(time.Second), false},
+		"in its time, past its root's": {root.Issue(t, x509.Certificate{NotAfter: now.Add(3 * time.Hour)}), nil, now.Add(2 * time.Hour), false},
+	} {
+		p := clientcert.Presented{Leaf: row.certificate.Leaf, Intermediates: row.intermediates}
+		if err := p.Verify(root.Pool(), row.at); (err == nil) != row.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	p := clientcert.Presented{Leaf: good.Leaf}
+	if err := p.Verify(nil, now); err == nil {
+		t.Error("without authorities: verified")
+	}
+	if err := p.Verify(x509.NewCertPool(), now); err == nil {
+		t.Error("by no authority: verified")
+	}
+}
+
+func TestNamesAreReadAsTheyAreRegistered(t *testing.T) {
+	t.Parallel()
+	uri := func(text string) *url.URL {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	c := certtest.SelfSigned(t, x509.Certificate{
+		DNSNames: []string{"Labels.Example.com", "*.example.com"}, EmailAddresses: []string{"Labels@Example.COM"},
+		IPAddresses: []net.IP{net.IPv4(192, 0, 2, 7), net.ParseIP("2001:DB8:0::7")},
+		URIs:        []*url.URL{uri("spiffe://example.com/labels"), uri("spiffe://example.com/a%2Fb")},
+	})
+	got, err := clientcert.NamesOf(c.Leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, pair := range map[string][2][]string{
+		"DNS":    {got.DNS, {"labels.example.com", "*.example.com"}},
+		"URIs":   {got.URIs, {"spiffe://example.com/labels", "spiffe://example.com/a%2Fb"}},
+		"IPs":    {got.IPs, {"192.0.2.7", "2001:db8::7"}},
+		"Emails": {got.Emails, {"Labels@example.com"}},
+	} {
+		if !slices.Equal(pair[0], pair[1]) {
+			t.Errorf("%s: %q, want %q", what, pair[0], pair[1])
+		}
+	}
+	for text, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7", "2001:DB8::0:7": "2001:db8::7", "::ffff:192.0.2.7": "::ffff:192.0.2.7",
+		"192.0.2.07": "", "192.0.2.7/32": "", "fe80::1%eth0": "", "": "", "localhost": "",
+	} {
+		if got, err := clientcert.NormalIP(text); got != want || (err == nil) != (want != "") {
+			t.Errorf("IP %q: %q, %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"A@B.Example": "A@b.example", "": "", "a": "", "@b": "", "a@": "", "a b@c": "", "ä@b": "", "a@b\n": "",
+	} {
+		if got, err := clientcert.NormalEmail(text); got != want || (err == nil) != (want != "") {
+			t.Errorf("email %q: %q, %v", text, got, err)
+		}
+	}
+}
+
+func TestCertificateIsFoundAmongTheKeysOfItsClient(t *testing.T) {
+	t.Parallel()
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Another certificate with the key of the first one.
+	renewed := func(c certtest.Certificate) certtest.Certificate {
+		return certtest.SelfSigned(t, x509.Certificate{PublicKey: c.Key})
+	}
+	for name, c := range map[string]certtest.Certificate{
+		"EC": certtest.SelfSigned(t, x509.Certificate{}), "RSA": certtest.SelfSigned(t, x509.Certificate{PublicKey: rsaKey}),
+		"Ed25519": certtest.SelfSigned(t, x509.Certificate{PublicKey: ed}),
+	} {
+		other := certtest.SelfSigned(t, x509.Certificate{})
+		jwk := jose.JSONWebKey{Key: c.Leaf.PublicKey}
+		withCert, withOther, enc := jwk, jwk, jwk
+		withCert.Certificates, withOther.Certificates = []*x509.Certificate{c.Leaf}, []*x509.Certificate{renewed(c).Leaf}
+		enc.Use = "enc"
+		private := jose.JSONWebKey{Key: c.Key}
+		others := jose.JSONWebKey{Key: other.Leaf.PublicKey}
+		for what, row := range map[string]struct {
+			keys []jose.JSONWebKey
+			ok   bool
+		}{
+			"its key":                          {[]jose.JSONWebKey{jwk}, true},
+			"among others":                     {[]jose.JSONWebKey{others, jwk}, true},
+			"with itself":                      {[]jose.JSONWebKey{withCert}, true},
+			"with an earlier certificate":      {[]jose.JSONWebKey{withOther}, false},
+			"with an earlier one, and itself":  {[]jose.JSONWebKey{withOther, withCert}, true},
+			"with an earlier one, and without": {[]jose.JSONWebKey{withOther, jwk}, true},
+			"another's":                        {[]jose.JSONWebKey{others}, false},
+			"for encryption":                   {[]jose.JSONWebKey{enc}, false},
+			"a private key":                    {[]jose.JSONWebKey{private}, false},
+			"none":                             {nil, false},
+		} {
+			set, err := json.Marshal(jose.JSONWebKeySet{Keys: row.keys})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := clientcert.KeyIn(set, c.Leaf)
+			if row.ok {
+				if want, _ := clientcert.KeyName(c.Leaf); err != nil || got != want || len(got) != 43 {
+					t.Errorf("%s, %s: %q, %v", name, what, got, err)
+				}
+				continue
+			}
+			if !errors.Is(err, clientcert.ErrNotInSet) {
+				t.Errorf("%s, %s: %q, %v", name, what, got, err)
+			}
+		}
+	}
+	c := certtest.SelfSigned(t, x509.Certificate{})
+	for _, set := range []string{"", "null", "[]", "{}", `{"keys":null}`, `{"keys":{}}`, `{"keys":[null,1,{}]}`, `{"keys":[{"kty":"XX"}]}`} {
+		if _, err := clientcert.KeyIn([]byte(set), c.Leaf); !errors.Is(err, clientcert.ErrNotInSet) {
+			t.Errorf("%s: %v", set, err)
+		}
+	}
+}
+
+// A renewed certificate with the same key is another one.
+func TestThumbprintIsOfTheWholeCertificate(t *testing.T) {
+	t.Parallel()
+	one := certtest.SelfSigned(t, x509.Certificate{})
+	two := certtest.SelfSigned(t, x509.Certificate{PublicKey: one.Key})
+	if a := clientcert.Thumbprint(one.Leaf); len(a) != 43 || a == clientcert.Thumbprint(two.Leaf) {
+		t.Errorf("%q, and another certificate with the key has %q", a, clientcert.Thumbprint(two.Leaf))
+	}
+}

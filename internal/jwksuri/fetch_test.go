@@ -1,0 +1,261 @@
+package jwksuri_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cargokey/authz/internal/clientassertion/assertiontest"
+	"github.com/cargokey/authz/internal/jwksuri"
+)
+
+func TestKeysAreFetchedOnceAndKept(t *testing.T) {
+	t.Parallel()
+	h, one := newHost(t, ""), assertiontest.NewSigner("ES256")
+	h.publishes(one)
+	r := newRig(t, nil, loopback, h)
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			if got := names(t, r.Keys, h.URL); got != one.Thumbprint() {
+				t.Error(got)
+			}
+		})
+	}
+	all.Wait()
+	r.advance(3 * time.Minute) // four fifths of 4 minutes are not over
+	names(t, r.Keys, h.URL)
+	if n := h.requests.Load(); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+func TestARemovedKeyCountsNoLongerThanADocumentIsFresh(t *testing.T) {
+	t.Parallel()
+	h, old, fresh := newHost(t, ""), assertiontest.NewSigner("ES256"), assertiontest.NewSigner("ES256")
+	h.publishes(old, fresh)
+	r := newRig(t, nil, loopback, h)
+	names(t, r.Keys, h.URL)
+	h.publishes(fresh)
+	r.advance(jwksuri.Fresh)
+	if got := names(t, r.Keys, h.URL); got != fresh.Thumbprint() {
+		t.Errorf("%s is still taken", got)
+	}
+}
+
+func TestADocumentIsRefreshedBeforeItEndsAndNobodyWaits(t *testing.T) {
+	t.Parallel()
+	h, old, fresh := newHost(t, ""), assertiontest.NewSigner("ES256"), assertiontest.NewSigner("ES256")
+	h.publishes(old)
+	r := newRig(t, nil, loopback, h)
+	names(t, r.Keys, h.URL)
+	release := make(chan struct{})
+	h.does(func(w http.ResponseWriter, _ *http.Request) { <-release; w.Write([]byte(assertiontest.Set(fresh))) })
+	r.advance(4*time.Minute - time.Second) // of 4 to 5 minutes, four fifths are over
+	if r.advance(0); names(t, r.Keys, h.URL) != old.Thumbprint() {
+		t.Error("a request waited for the refresh")
+	}
+	close(release)
+	eventually(t, func() bool { return names(t, r.Keys, h.URL) == fresh.Thumbprint() })
+}
+
+func TestKeysOutliveAnOutageOfTheirHostByADay(t *testing.T) {
+	t.Parallel()
+	for outage, does := range map[string]http.HandlerFunc{
+		"an error":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"no JWKS":      func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) },
+		"a JWKS twice": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"keys":[],"keys":[]}`)) },
+	} {
+		h, one := newHost(t, ""), assertiontest.NewSigner("ES256")
+		h.publishes(one)
+		r := newRig(t, nil, loopback, h)
+		names(t, r.Keys, h.URL)
+		h.does(does)
+		for _, d := range []time.Duration{10 * time.Minute, 12 * time.Hour, 11*time.Hour + 45*time.Minute} {
+			r.advance(d)
+			if got := names(t, r.Keys, h.URL); got != one.Thumbprint() {
+				t.Errorf("%s: %s", outage, got)
+			}
+		}
+		r.advance(10 * time.Minute)
+		if got := names(t, r.Keys, h.URL); !strings.HasPrefix(got, "error: ") {
+			t.Errorf("%s: after a day: %s", outage, got)
+		}
+		h.publishes(one)
+		r.advance(jwksuri.Interval)
+		if got := names(t, r.Keys, h.URL); got != one.Thumbprint() {
+			t.Errorf("%s: after the outage: %s", outage, got)
+		}
+		if !strings.Contains(r.logs.String(), "fetching a client's keys failed") {
+			t.Errorf("%s: nothing is logged", outage)
+		}
+	}
+}
+
+func TestAnEmptyDocumentIsAnAnswer(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	h.publishes(assertiontest.NewSigner("ES256"))
+	r := newRig(t, nil, loopback, h)
+	names(t, r.Keys, h.URL)
+	h.publishes()
+	r.advance(jwksuri.Fresh)
+	if got := names(t, r.Keys, h.URL); got != "" {
+		t.Errorf("withdrawn keys are still taken: %s", got)
+	}
+}
+
+func TestAFloodOfUnknownKeysIsOneFetchInTenSeconds(t *testing.T) {
+	t.Parallel()
+	h, old, fresh := newHost(t, ""), assertiontest.NewSigner("ES256"), assertiontest.NewSigner("ES256")
+	h.publishes(old)
+	r := newRig(t, nil, loopback, h)
+	names(t, r.Keys, h.URL)
+	flood := func() {
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				for range 50 {
+					names(t, r.Again, h.URL)
+				}
+			})
+		}
+		all.Wait()
+	}
+	flood()
+	if n := h.requests.Load(); n != 1 {
+		t.Errorf("%d requests within the interval of the first", n)
+	}
+	h.publishes(old, fresh)
+	r.advance(jwksuri.Interval)
+	flood()
+	if n := h.requests.Load(); n != 2 {
+		t.Errorf("%d requests after one interval", n)
+	}
+	if got := names(t, r.Keys, h.URL); got != old.Thumbprint()+" "+fresh.Thumbprint() {
+		t.Errorf("the new key is not known: %s", got)
+	}
+}
+
+func TestAFailingHostIsAskedOnceInTenSeconds(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	h.does(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	r := newRig(t, nil, loopback, h)
+	for range 100 {
+		if got := names(t, r.Keys, h.URL); got != "error: the answer has the status 404" {
+			t.Fatal(got)
+		}
+	}
+	if n := h.requests.Load(); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+func TestASlowOrHugeAnswerIsCutOff(t *testing.T) {
+	t.Parallel()
+	stop := make(chan struct{})
+	defer close(stop)
+	for name, does := range map[string]http.HandlerFunc{
+		"no answer": func(http.ResponseWriter, *http.Request) { <-stop },
+		"drop by drop": func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				fmt.Fprint(w, " ")
+				w.(http.Flusher).Flush()
+				time.Sleep(50 * time.Millisecond)
+			}
+		},
+		"without an end": func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		},
+		"65537 bytes":   func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(strings.Repeat(" ", 65537))) },
+		"a huge header": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", 64<<10)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, "")
+			h.does(does)
+			r := newRig(t, nil, loopback, h)
+			start := time.Now()
+			got := names(t, r.Keys, h.URL)
+			if elapsed := time.Since(start); !strings.HasPrefix(got, "error: ") || elapsed > 4*time.Second {
+				t.Errorf("%s after %s", got, elapsed)
+			}
+		})
+	}
+}
+
+func TestASlowHostHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	slow, quick, one := newHost(t, ""), newHost(t, ""), assertiontest.NewSigner("ES256")
+	stop := make(chan struct{})
+	defer close(stop)
+	slow.does(func(http.ResponseWriter, *http.Request) { <-stop })
+	quick.publishes(one)
+	r := newRig(t, nil, loopback, slow, quick)
+	go r.Keys(t.Context(), slow.URL)
+	eventually(t, func() bool { return slow.requests.Load() == 1 })
+	start := time.Now()
+	if got := names(t, r.Keys, quick.URL); got != one.Thumbprint() || time.Since(start) > time.Second {
+		t.Errorf("%s after %s", got, time.Since(start))
+	}
+}
+
+func TestFetchesAtATimeAreBounded(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	stop := make(chan struct{})
+	h.does(func(http.ResponseWriter, *http.Request) { <-stop })
+	r := newRig(t, nil, loopback, h)
+	var all sync.WaitGroup
+	for n := range 40 {
+		all.Go(func() { r.Keys(t.Context(), fmt.Sprintf("%s/%d", h.URL, n)) })
+	}
+	time.Sleep(time.Second)
+	if n := h.requests.Load(); n != 16 {
+		t.Errorf("%d requests at a time", n)
+	}
+	close(stop)
+	all.Wait()
+}
+
+func TestKeptDocumentsAreBounded(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	h.publishes(assertiontest.NewSigner("ES256"))
+	r := newRig(t, nil, loopback, h)
+	first := h.URL + "/first"
+	names(t, r.Keys, first)
+	for n := range 1023 {
+		r.advance(time.Millisecond)
+		names(t, r.Keys, fmt.Sprintf("%s/%d", h.URL, n))
+	}
+	asked := h.requests.Load()
+	if names(t, r.Keys, first); h.requests.Load() != asked {
+		t.Error("1024 documents are not kept")
+	}
+	r.advance(time.Millisecond)
+	names(t, r.Keys, h.URL+"/last")
+	if names(t, r.Keys, first); h.requests.Load() != asked+1 {
+		t.Error("one that was just asked for was forgotten")
+	}
+	if names(t, r.Keys, h.URL+"/0"); h.requests.Load() != asked+2 {
+		t.Error("1025 documents are kept")
+	}
+}
+
+func eventually(t testing.TB, what func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !what(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it never came to be")
+		}
+	}
+}
