@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -50,15 +51,15 @@ func (s *Server) assemble(dpop *dpopfosite.DPoP) fosite.OAuth2Provider {
 // the resource and the client, and that a client whose keys are enrolled gets
 // none. One that is bound to a certificate needs no proof besides: bindCertificate
 // has found what it needs.
-func bearerAdmitted(_ context.Context, request fosite.AccessRequester) bool {
-	s, ok := request.GetSession().(*session)
-	if !ok || s.client.DPoPKeys != AnyKey {
+func (s *Server) bearerAdmitted(_ context.Context, request fosite.AccessRequester) bool {
+	state, ok := request.GetSession().(*session)
+	if !ok || state.client.DPoPKeys != AnyKey {
 		return false
 	}
-	if s.client.CertificateBound {
-		return s.x5t != ""
+	if state.client.CertificateBound {
+		return state.x5t != ""
 	}
-	return s.client.AllowBearer && s.grant.AllowBearer
+	return state.client.AllowBearer && state.grant.AllowBearer && s.profile.admitsBearer()
 }
 
 // nonceRequired tells whose proofs must carry a nonce: everyone's, or those of
@@ -91,6 +92,9 @@ func (h *grantHandler) HandleTokenEndpointRequest(ctx context.Context, request f
 		return err
 	}
 	s.event.resource = s.grant.Resource
+	if a := cmp.Or(s.grant.SigningAlg, h.server.keys.algorithm); s.client.TokenFormat == FormatJWT && !h.server.profile.signs(a) {
+		return errAlgorithmRuledOut(s.grant.Resource, a)
+	}
 	if err := h.server.bindCertificate(ctx, s); err != nil {
 		return err
 	}

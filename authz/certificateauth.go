@@ -2,13 +2,16 @@ package authz
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 
+	"github.com/cargokey/authz/internal/clientassertion"
 	"github.com/cargokey/authz/internal/clientcert"
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // certificateAlone tells whether a request has nothing but its certificate to
@@ -71,11 +74,7 @@ func (s *Server) provenBy(ctx context.Context, client *Client, certificate *clie
 		}
 		return clientcert.Thumbprint(certificate.Leaf), nil
 	case SelfSignedTLSClientAuth: // RFC 8705 §2.2
-		keys, err := s.certificateKeys(ctx, client)
-		if err != nil {
-			return "", err
-		}
-		key, err := clientcert.KeyIn(keys, certificate.Leaf)
+		key, err := s.keyOfCertificate(ctx, client, certificate.Leaf)
 		if err != nil {
 			return "", errInvalidClient(fmt.Errorf("client %s: %w", client.ID, err))
 		}
@@ -85,10 +84,24 @@ func (s *Server) provenBy(ctx context.Context, client *Client, certificate *clie
 	}
 }
 
-// certificateKeys is the JWK Set of a client by self_signed_tls_client_auth.
-func (s *Server) certificateKeys(_ context.Context, client *Client) ([]byte, error) {
-	if client.JWKSURI != "" {
-		return nil, errInvalidClient(errors.New("client " + client.ID + " has its keys at a jwks_uri, which is not read for certificates"))
+// keyOfCertificate finds the certificate's key among those that are registered or,
+// where the client publishes them, among those of now: it may be new.
+func (s *Server) keyOfCertificate(ctx context.Context, client *Client, c *x509.Certificate) (name string, err error) {
+	if client.JWKSURI == "" {
+		keys, err := clientassertion.Keys(client.JWKS)
+		if err != nil {
+			return "", fmt.Errorf("its JWKS %w", err)
+		}
+		return clientcert.KeyIn(keys, c)
 	}
-	return client.JWKS, nil
+	for _, read := range []func(context.Context, string) ([]strictjose.SetKey, error){s.assertions.remote.Keys, s.assertions.remote.Again} {
+		keys, err := read(ctx, client.JWKSURI)
+		if err != nil {
+			return "", fmt.Errorf("its keys cannot be had: %s", strictjose.Printable(err.Error(), maxCause))
+		}
+		if name, err = clientcert.KeyIn(keys, c); err == nil {
+			return name, nil
+		}
+	}
+	return "", clientcert.ErrNotInSet
 }

@@ -34,6 +34,9 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 	if err != nil {
 		return nil, err
 	}
+	if !s.profile.admitsMethod(presented.method) {
+		return nil, errRuledOut()
+	}
 	if presented.assertion != nil {
 		return s.clientOfAssertion(ctx, presented.assertion)
 	}

@@ -78,3 +78,33 @@ func assertionKeyNames(set []byte) ([]string, error) {
 	slices.Sort(names)
 	return slices.Compact(names), nil
 }
+
+// ClientKey is a registered public key as those know it who look after it.
+type ClientKey struct {
+	KID        string // empty: none
+	Thumbprint string // RFC 7638, which is what a token's Credential names
+}
+
+// Keys are those of JWKS that signatures are verified by, in its order; none where
+// the client publishes them at its JWKSURI.
+func (c *Client) Keys() []ClientKey {
+	keys, err := clientassertion.Keys(c.JWKS)
+	if err != nil {
+		return nil
+	}
+	var list []ClientKey
+	for _, k := range keys {
+		list = append(list, ClientKey{k.KID, k.Thumbprint})
+	}
+	return list
+}
+
+// ReplaceKeys gives a client other keys than those it has: a set, or the URL where
+// they are. It fails with ErrNoKeys, or says what is wrong with them.
+func (c *Client) ReplaceKeys(jwks []byte, uri string) error {
+	if !c.AuthMethod.hasKeys() {
+		return fmt.Errorf("client %s: %w", c.ID, ErrNoKeys)
+	}
+	c.JWKS, c.JWKSURI = jwks, uri
+	return c.validateKeys()
+}

@@ -14,8 +14,9 @@ import (
 // gatewayTables keeps the last GatewayTable that was read. It may be behind: no
 // call is let through by a table that is not the Store's own at that moment.
 type gatewayTables struct {
-	store Store
-	log   *slog.Logger
+	store   Store
+	log     *slog.Logger
+	profile Profile
 
 	loaded atomic.Pointer[gatewayTable]
 
@@ -60,6 +61,7 @@ func (t *gatewayTables) load(ctx context.Context) error {
 		byName: make(map[CertificateName]*Gateway),
 	}
 	for _, r := range read.Resources {
+		r.AllowBearer = r.AllowBearer && t.profile.admitsBearer()
 		a := &api{Resource: r.Resource, generation: r.Generation}
 		if a.routes, a.broken = newRouteTable(r.Routes); a.broken != nil {
 			t.log.Error("the routes of a resource are not understood; no gateway call to it is let through",

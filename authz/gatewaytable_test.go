@@ -89,7 +89,8 @@ func TestFloodOfRefusedCallsReadsNoTable(t *testing.T) {
 }
 
 func TestGatewayThatWasJustRegisteredIntrospectsAtItsListener(t *testing.T) {
-	w := newWorld(t) // not parallel: see by
+	t.Parallel()
+	w := newWorld(t)
 	i := w.instance()
 	client, key := w.client(authz.Client{}), newKey(t)
 	token := i.token(client, key).string("access_token")

@@ -47,11 +47,13 @@ type world struct {
 	owner    *postgres.Store
 	sealer   *jwks.Sealer
 	logs     *lockedBuffer
+	time     func() time.Time // nil: time.Now
 
 	changed  atomic.Int64 // when a registration was last changed, in Unix milliseconds
 	admitted atomic.Int64 // calls that a gateway check let through with a proof
 	asserted atomic.Int64 // assertions that were spent by other requests than for a token
 	unsure   atomic.Int64 // calls of which nobody knows whether they spent their proof
+	forgets  bool         // so much time passes that partitions are dropped
 
 	mu      sync.Mutex
 	secrets []string // everything that no log and no table may hold
@@ -149,6 +151,7 @@ type instance struct {
 	server   *authz.Server
 	store    *postgres.Store
 	offset   atomic.Int64 // of its clock, in nanoseconds
+	close    func()       // once no request is under way; the test's end does
 }
 
 func (w *world) instance(options ...func(*authz.Config)) *instance {
@@ -162,8 +165,8 @@ func (w *world) instanceOf(databaseURL string, options ...func(*authz.Config)) *
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(store.Close)
-	i := &instance{w: w, store: store}
+	i := &instance{w: w, store: store, close: store.Close}
+	w.t.Cleanup(func() { i.close() })
 	registry := prometheus.NewRegistry()
 	config := authz.Config{
 		Issuer: issuer, ProofLifetime: authz.DefaultProofLifetime, ClockSkew: authz.DefaultClockSkew,
@@ -180,13 +183,22 @@ func (w *world) instanceOf(databaseURL string, options ...func(*authz.Config)) *
 	}
 	public := httptest.NewServer(i.server.Handler())
 	internal := httptest.NewServer(i.server.InternalHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
-	w.t.Cleanup(public.Close)
-	w.t.Cleanup(internal.Close)
+	i.close = func() {
+		public.Close()
+		internal.Close()
+		store.Close()
+	}
 	i.url, i.internal = public.URL, internal.URL
 	return i
 }
 
-func (i *instance) now() time.Time { return time.Now().Add(time.Duration(i.offset.Load())) }
+func (i *instance) now() time.Time {
+	now := time.Now
+	if i.w.time != nil {
+		now = i.w.time
+	}
+	return now().Add(time.Duration(i.offset.Load()))
+}
 
 // advance moves the instance's clock, and makes the partitions that the server
 // would have made on the way.
@@ -222,8 +234,20 @@ func (i *instance) do(r *http.Request) answer {
 	return a
 }
 
-func (i *instance) try(r *http.Request) (answer, error) {
-	response, err := httpClient.Do(r)
+func (i *instance) try(r *http.Request) (answer, error) { return i.tryBy(httpClient, r) }
+
+// by sends a request by another connection.
+func (i *instance) by(c *http.Client, r *http.Request) answer {
+	i.w.t.Helper()
+	a, err := i.tryBy(c, r)
+	if err != nil {
+		i.w.t.Fatal(err)
+	}
+	return a
+}
+
+func (i *instance) tryBy(c *http.Client, r *http.Request) (answer, error) {
+	response, err := c.Do(r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -289,7 +313,13 @@ func (i *instance) tokenRequest(c registered, key *dpopbind.Key, form url.Values
 
 func (i *instance) proof(key *dpopbind.Key) string {
 	i.w.t.Helper()
-	proof, err := key.Proof(http.MethodPost, tokenEndpoint, i.now(), dpopbind.ProofOptions{})
+	return i.proofAt(key, tokenEndpoint)
+}
+
+// proofAt is a proof for another URL of the token endpoint.
+func (i *instance) proofAt(key *dpopbind.Key, url string) string {
+	i.w.t.Helper()
+	proof, err := key.Proof(http.MethodPost, url, i.now(), dpopbind.ProofOptions{})
 	if err != nil {
 		i.w.t.Fatal(err)
 	}

@@ -78,6 +78,7 @@ func (s *Server) discover(w http.ResponseWriter, r *http.Request, _ *event) erro
 }
 
 func (s *Server) fixedMetadata(documentation string, algorithms []string) metadata {
+	methods := s.profile.authMethods(s.certificates.authMethods())
 	return metadata{
 		Issuer:                   s.issuer,
 		TokenEndpoint:            s.issuer + pathToken,
@@ -86,9 +87,9 @@ func (s *Server) fixedMetadata(documentation string, algorithms []string) metada
 		JWKSURI:                  s.issuer + pathJWKS,
 		ResponseTypesSupported:   []string{},
 		GrantTypesSupported:      []string{grantType},
-		TokenAuthMethods:         s.certificates.authMethods(),
-		IntrospectionAuthMethods: s.certificates.authMethods(),
-		RevocationAuthMethods:    s.certificates.authMethods(),
+		TokenAuthMethods:         methods,
+		IntrospectionAuthMethods: methods,
+		RevocationAuthMethods:    methods,
 		IntrospectionAlgorithms:  []string{string(s.keys.algorithm)},
 		DPoPAlgorithms:           algorithms,
 		DPoPKeysEndpoint:         s.issuer + pathDPoPKeys,

@@ -66,6 +66,11 @@ type Config struct {
 	// KeyPublishAhead is how long it is published before it signs; it counts where
 	// KeyRotation is not 0.
 	KeyPublishAhead time.Duration
+	// Device holds the signing keys that are made from now on, and opens those
+	// that it has made; nil: there is none.
+	Device KeyHolder
+	// SealNewKeys has Sealer hold new keys though there is a Device.
+	SealNewKeys bool
 
 	// AssertionAudienceTokenEndpoint: the aud of a client assertion may also be one of
 	// the token endpoint's URLs, for clients that know no better. What they sign for
@@ -77,22 +82,21 @@ type Config struct {
 	// JWKSURIAuthorities are those of the certificates there; nil: the system's.
 	JWKSURIAuthorities *x509.CertPool
 
-	Store  Store
-	Sealer *jwks.Sealer
-	// Device holds the signing keys that are made from now on, and opens those
-	// that it has made; nil: there is none.
-	Device KeyHolder
-	// SealNewKeys has Sealer hold new keys though there is a Device.
-	SealNewKeys bool
-	Metrics     *Metrics
-	Log         *slog.Logger
-	Now         func() time.Time // the one source of time for all that is decided
+	// Profile holds the server to more; empty: to nothing more.
+	Profile Profile
+
+	Store   Store
+	Sealer  *jwks.Sealer
+	Metrics *Metrics
+	Log     *slog.Logger
+	Now     func() time.Time // the one source of time for all that is decided
 }
 
 // Server is the authorization server of one instance. It is made by New and
 // safe for concurrent use.
 type Server struct {
 	issuer       string
+	profile      Profile
 	certificates ClientCertificates
 	store        Store
 	now          func() time.Time
@@ -126,7 +130,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		issuer: c.Issuer, certificates: c.ClientCertificates, store: c.Store, log: c.Log, metrics: c.Metrics,
+		issuer: c.Issuer, profile: c.Profile, certificates: c.ClientCertificates, store: c.Store, log: c.Log, metrics: c.Metrics,
 		// Microseconds are what Postgres keeps.
 		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
 		proofWindow: c.ProofLifetime + 2*c.ClockSkew,
@@ -140,12 +144,12 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		rotation:  c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
-	s.gateways = gatewayTables{store: c.Store, log: c.Log}
+	s.gateways = gatewayTables{store: c.Store, log: c.Log, profile: c.Profile}
 	s.tally = newTally(c.Store, s.now, c.Metrics)
 
 	var err error
 	s.checker, err = dpopbind.NewChecker(dpopbind.CheckerConfig{
-		Lifetime: c.ProofLifetime, ClockSkew: c.ClockSkew, Now: s.now,
+		Algorithms: c.Profile.proofAlgorithms(), Lifetime: c.ProofLifetime, ClockSkew: c.ClockSkew, Now: s.now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configuring proofs: %w", err)
@@ -165,7 +169,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s.dpop, err = dpopfosite.New(dpopfosite.Config{
-		Checker: s.checker, Target: target, BearerAdmitted: bearerAdmitted,
+		Checker: s.checker, Target: target, BearerAdmitted: s.bearerAdmitted,
 		Nonces: s.nonces, NonceRequired: nonceRequired(c.RequireNonce),
 	})
 	if err != nil {
@@ -173,7 +177,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s.oauth2 = s.assemble(s.dpop)
 	var algorithms []string
-	for _, a := range dpopbind.DefaultAlgorithms() {
+	for _, a := range c.Profile.proofAlgorithms() {
 		algorithms = append(algorithms, string(a))
 	}
 	s.metadata = s.fixedMetadata(c.ServiceDocumentation, algorithms)
@@ -212,6 +216,9 @@ func (c *Config) validate() error {
 	}
 	if c.SigningAlgorithm != "" && !slices.Contains(jwks.Algorithms(), c.SigningAlgorithm) {
 		return fmt.Errorf("the signing algorithm is %q; it may be one of %q", c.SigningAlgorithm, jwks.Algorithms())
+	}
+	if err := c.Profile.validate(c); err != nil {
+		return err
 	}
 	if c.KeyRotation != 0 {
 		return ValidateKeyRotation(c.KeyRotation, c.KeyPublishAhead)

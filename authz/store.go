@@ -47,8 +47,8 @@ var (
 	ErrClientGone = errors.New("the client was disabled or deleted, or its secret was ended")
 	// ErrNotPrepared: the database answers, and tokens cannot be recorded in it.
 	ErrNotPrepared = errors.New("the database's schema is not one that this build knows, or it is read-only, or lacks a partition for now")
-	// ErrNoSecrets: the client is known by its certificate, and has no secrets.
-	ErrNoSecrets = errors.New("is known by its certificate (tls_client_auth), and has no secrets")
+	// ErrNoSecrets: the client is known by its certificate or by its keys.
+	ErrNoSecrets = errors.New("is known by its certificate or by keys of its own, and has no secrets")
 	// ErrNoKeys: the client authenticates by something else.
 	ErrNoKeys = errors.New("authenticates by other means than keys of its own")
 	// ErrAssertionSpent: the client assertion was used before.

@@ -44,6 +44,9 @@ type gatewayCall struct {
 // the spending of the proof, is one statement.
 func (s *Server) verify(w http.ResponseWriter, r *http.Request, ev *event) error {
 	claim, err := readGatewayClaim(r)
+	if err == nil && claim.Secret != nil && !s.profile.admitsMethod(ClientSecretBasic) {
+		err = errSecretRuledOut
+	}
 	if err != nil {
 		return errGatewayUnknown(err)
 	}

@@ -213,17 +213,9 @@ func (i *instance) listener(l net.Listener, identify func(*http.Request) authz.G
 	i.w.t.Cleanup(server.Close)
 }
 
-// by sends a check by another connection than the internal listener's.
-func (i *instance) by(c *http.Client, r *http.Request) answer {
-	i.w.t.Helper()
-	kept := httpClient
-	defer func() { httpClient = kept }()
-	httpClient = c
-	return i.do(r)
-}
-
 func TestGatewayIsKnownByItsSocket(t *testing.T) {
-	w := newWorld(t) // not parallel: see by
+	t.Parallel()
+	w := newWorld(t)
 	i := w.instance()
 	gateway, client, key := w.gateway(), w.client(authz.Client{}), newKey(t)
 	token := i.token(client, key).string("access_token")
@@ -270,7 +262,8 @@ func TestGatewayIsKnownByItsSocket(t *testing.T) {
 }
 
 func TestGatewayIsKnownByTheOneNameInItsCertificate(t *testing.T) {
-	w := newWorld(t) // not parallel: see by
+	t.Parallel()
+	w := newWorld(t)
 	i := w.instance()
 	client, key := w.client(authz.Client{}), newKey(t)
 	for id, name := range map[string]authz.CertificateName{

@@ -68,7 +68,7 @@ func (s *Server) refuseCall(call *gatewayCall, refused *dpopbind.Refusal) *oauth
 	}
 	e := &oauthError{
 		status: refused.Status, code: refused.Code, description: refused.Description, cause: refused.Cause,
-		header: http.Header{"Www-Authenticate": refused.Challenges(realm, dpopbind.DefaultAlgorithms(), bearer)},
+		header: http.Header{"Www-Authenticate": refused.Challenges(realm, s.profile.proofAlgorithms(), bearer)},
 	}
 	if e.status == http.StatusBadRequest {
 		e.status = http.StatusUnauthorized

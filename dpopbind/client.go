@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,10 +31,12 @@ const (
 // RFC 7591 §2.
 type AuthMethod string
 
-// The methods with a client secret (RFC 6749 §2.3.1).
+// The methods with a client secret (RFC 6749 §2.3.1), and with a key instead (RFC
+// 7523 §2.2).
 const (
 	ClientSecretBasic AuthMethod = "client_secret_basic"
 	ClientSecretPost  AuthMethod = "client_secret_post"
+	PrivateKeyJWT     AuthMethod = "private_key_jwt"
 )
 
 // ErrNotBound says that the server issued a bearer token where the Policy is
@@ -48,12 +49,17 @@ type ClientConfig struct {
 	// Issuer is the authorization server, which is discovered (RFC 8414). Its
 	// metadata must name exactly this issuer.
 	Issuer string
-	// TokenEndpoint is instead of Issuer, for a server without metadata.
+	// TokenEndpoint is instead of Issuer, for a server without metadata. It does
+	// not go with ClientKey, which signs for an issuer.
 	TokenEndpoint string
 
 	ClientID     string
 	ClientSecret string `json:"-"`
-	// AuthMethod is ClientSecretBasic if empty.
+	// ClientKey is instead of ClientSecret: the key that signs a ClientAssertion for
+	// each token request. Its public half is registered at the server, by its KID if
+	// it has one. It should not be the DPoP key: a thief of one has not the other.
+	ClientKey *Key
+	// AuthMethod is, if empty, ClientSecretBasic, or PrivateKeyJWT with a ClientKey.
 	AuthMethod AuthMethod
 	// Scope are the scopes to ask for. None: what the server gives by default.
 	Scope []string
@@ -326,8 +332,4 @@ func closeBody(body io.Closer) {
 func discard(body io.ReadCloser) {
 	io.CopyN(io.Discard, body, 16<<10)
 	body.Close()
-}
-
-func (m AuthMethod) known() bool {
-	return slices.Contains([]AuthMethod{ClientSecretBasic, ClientSecretPost}, m)
 }

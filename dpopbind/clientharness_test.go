@@ -43,6 +43,8 @@ type platform struct {
 	asNonce       string // demanded, if there is one
 	apiNonce      string
 	expiresIn     string                                            // JSON; "" leaves it out
+	clientKey     *dpopbind.Key                                     // instead of the secret
+	asserted      map[[32]byte]bool                                 // assertions that were used
 	hold          chan struct{}                                     // token requests wait for it
 	answer        func(w http.ResponseWriter) bool                  // instead of the token endpoint's own
 	apiAnswer     func(w http.ResponseWriter, r *http.Request) bool // after all checks
@@ -186,7 +188,12 @@ func (p *platform) serveToken(w http.ResponseWriter, r *http.Request) {
 	} else {
 		id, secret = unescape(id), unescape(secret)
 	}
-	if id != clientID || secret != clientSecret {
+	if p.clientKey != nil {
+		if err := p.assert(r); err != nil {
+			refuse(http.StatusUnauthorized, "invalid_client", err.Error()+": "+r.PostFormValue("client_assertion"))
+			return
+		}
+	} else if id != clientID || secret != clientSecret {
 		refuse(http.StatusUnauthorized, "invalid_client", "no such client: "+id+":"+secret)
 		return
 	}

@@ -25,6 +25,7 @@ type Key struct {
 	signer crypto.Signer
 	alg    Algorithm
 	public *publicKey
+	kid    string
 	// header is the encoded JOSE header and its dot: the same for all proofs.
 	header string
 }
@@ -70,7 +71,8 @@ func GenerateKey() (*Key, error) {
 	return NewKey(priv, ES256)
 }
 
-// ParseKey reads a private JWK (RFC 7517), and takes its alg where it has one.
+// ParseKey reads a private JWK (RFC 7517), and takes its alg and its kid where it
+// has them.
 // Its errors never hold key material.
 func ParseKey(jwk []byte) (*Key, error) {
 	var k jose.JSONWebKey
@@ -85,7 +87,12 @@ func ParseKey(jwk []byte) (*Key, error) {
 	if !isConsistent(signer) {
 		return nil, errors.New("dpopbind: the private and public members of the JWK do not belong together")
 	}
-	return NewKey(signer, Algorithm(k.Algorithm))
+	key, err := NewKey(signer, Algorithm(k.Algorithm))
+	if err != nil {
+		return nil, err
+	}
+	key.kid = k.KeyID
+	return key, nil
 }
 
 // isConsistent says whether the public half of a key that was read belongs to
@@ -107,8 +114,8 @@ func isConsistent(signer crypto.Signer) bool {
 	return false
 }
 
-// MarshalPrivateJWK returns the key as a private JWK with its alg, which
-// ParseKey reads. It is secret. A signer that is not one of the standard
+// MarshalPrivateJWK returns the key as a private JWK with its alg, and its kid if
+// it has one, which ParseKey reads. It is secret. A signer that is not one of the standard
 // library's private keys cannot be exported.
 func (k *Key) MarshalPrivateJWK() ([]byte, error) {
 	switch k.signer.(type) {
@@ -116,7 +123,7 @@ func (k *Key) MarshalPrivateJWK() ([]byte, error) {
 	default:
 		return nil, errors.New("dpopbind: the signer's private key cannot be exported")
 	}
-	b, err := jose.JSONWebKey{Key: k.signer, Algorithm: string(k.alg)}.MarshalJSON()
+	b, err := jose.JSONWebKey{Key: k.signer, Algorithm: string(k.alg), KeyID: k.kid}.MarshalJSON()
 	if err != nil {
 		return nil, errors.New("dpopbind: the private key cannot be encoded")
 	}
@@ -126,6 +133,10 @@ func (k *Key) MarshalPrivateJWK() ([]byte, error) {
 // JKT returns the key's name: the base64url encoding of its RFC 7638 SHA-256
 // thumbprint.
 func (k *Key) JKT() string { return k.public.Thumbprint }
+
+// KID returns the kid of the JWK that the key was read from, "" where it has none.
+// A DPoP proof has no use for it; a ClientAssertion is found its key by it.
+func (k *Key) KID() string { return k.kid }
 
 // Algorithm returns the algorithm that the key signs with.
 func (k *Key) Algorithm() Algorithm { return k.alg }

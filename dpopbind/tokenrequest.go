@@ -61,6 +61,7 @@ type tokenEndpoint struct {
 	nonce        heldNonce // RFC 9449 §8; kept apart from an API's on the same origin
 
 	id, secret string
+	assertKey  *Key // instead of the secret
 	method     AuthMethod
 	scope      string
 	resource   string
@@ -69,7 +70,7 @@ type tokenEndpoint struct {
 func newTokenEndpoint(cfg ClientConfig, c *Client) (*tokenEndpoint, error) {
 	e := &tokenEndpoint{
 		client: c, issuer: cfg.Issuer, url: cfg.TokenEndpoint, id: cfg.ClientID, secret: cfg.ClientSecret,
-		method: cfg.AuthMethod, scope: strings.Join(cfg.Scope, " "), resource: cfg.Resource,
+		assertKey: cfg.ClientKey, method: cfg.AuthMethod, scope: strings.Join(cfg.Scope, " "), resource: cfg.Resource,
 	}
 	if (e.issuer == "") == (e.url == "") {
 		return nil, errors.New("dpopbind: a client needs either an issuer or a token endpoint")
@@ -85,16 +86,37 @@ func newTokenEndpoint(cfg ClientConfig, c *Client) (*tokenEndpoint, error) {
 	} else if _, err := wellKnown(e.issuer); err != nil {
 		return nil, err
 	}
-	if e.id == "" || e.secret == "" {
-		return nil, errors.New("dpopbind: a client needs its ID and its secret")
+	return e, e.checkCredentials()
+}
+
+// checkCredentials holds that there is what the method needs, and nothing else:
+// that would be sent to nobody, and its owner believe it was.
+func (e *tokenEndpoint) checkCredentials() error {
+	if e.id == "" || (e.secret == "") == (e.assertKey == nil) {
+		return errors.New("dpopbind: a client needs its ID, and its secret or its key")
 	}
 	if e.method == "" {
 		e.method = ClientSecretBasic
+		if e.assertKey != nil {
+			e.method = PrivateKeyJWT
+		}
 	}
-	if !e.method.known() {
-		return nil, fmt.Errorf("dpopbind: the method is %s or %s", ClientSecretBasic, ClientSecretPost)
+	switch e.method {
+	case ClientSecretBasic, ClientSecretPost:
+		if e.secret == "" {
+			return fmt.Errorf("dpopbind: the method %s needs a secret, and not a key", e.method)
+		}
+	case PrivateKeyJWT:
+		if e.assertKey == nil {
+			return fmt.Errorf("dpopbind: the method %s needs a key, and not a secret", e.method)
+		}
+		if e.issuer == "" {
+			return fmt.Errorf("dpopbind: the method %s needs the issuer, which its assertions are for", e.method)
+		}
+	default:
+		return fmt.Errorf("dpopbind: the method is %s, %s or %s", ClientSecretBasic, ClientSecretPost, PrivateKeyJWT)
 	}
-	return e, nil
+	return nil
 }
 
 // token asks for a token, and once more where the server demands a nonce.
@@ -108,17 +130,23 @@ func (e *tokenEndpoint) token(ctx context.Context) (Token, error) {
 		if err != nil {
 			return Token{}, err
 		}
-		request, err := e.request(ctx, proof)
+		assertion := ""
+		if e.assertKey != nil { // each request has its own: RFC 7523 §3, item 7
+			if assertion, err = e.assertKey.ClientAssertion(e.issuer, e.id, e.client.now()); err != nil {
+				return Token{}, err
+			}
+		}
+		request, err := e.request(ctx, proof, assertion)
 		if err != nil {
 			return Token{}, err
 		}
 		asked := e.client.now() // the token's lifetime began no earlier
 		response, body, err := exchange(e.client.transport, request)
 		if err != nil {
-			return Token{}, fmt.Errorf("dpopbind: asking for a token: %w", err)
+			return Token{}, fmt.Errorf("dpopbind: asking for a token: %w", withoutAssertion(err, assertion))
 		}
 		fresh := e.nonce.learn(response.Header)
-		token, err := e.read(response, body, asked, proof)
+		token, err := e.read(response, body, asked, proof, assertion)
 		var refused *TokenError
 		if errors.As(err, &refused) && refused.Code == "use_dpop_nonce" && // RFC 9449 §8
 			!challenged && fresh != "" && fresh != nonce {
@@ -150,8 +178,9 @@ func (e *tokenEndpoint) discover(ctx context.Context) error {
 	return nil
 }
 
-// request makes a token request (RFC 6749 §4.4.2).
-func (e *tokenEndpoint) request(ctx context.Context, proof string) (*http.Request, error) {
+// request makes a token request (RFC 6749 §4.4.2), with an assertion where that is
+// not "" (RFC 7521 §4.2).
+func (e *tokenEndpoint) request(ctx context.Context, proof, assertion string) (*http.Request, error) {
 	form := url.Values{"grant_type": {"client_credentials"}}
 	if e.scope != "" {
 		form.Set("scope", e.scope)
@@ -162,6 +191,11 @@ func (e *tokenEndpoint) request(ctx context.Context, proof string) (*http.Reques
 	if e.method == ClientSecretPost {
 		form.Set("client_id", e.id)
 		form.Set("client_secret", e.secret)
+	}
+	if assertion != "" {
+		form.Set("client_id", e.id)
+		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+		form.Set("client_assertion", assertion)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -177,14 +211,14 @@ func (e *tokenEndpoint) request(ctx context.Context, proof string) (*http.Reques
 	return request, nil
 }
 
-// read turns an answer into a token.
-func (e *tokenEndpoint) read(response *http.Response, body []byte, asked time.Time, proof string) (Token, error) {
+// read turns an answer into a token. No error holds what was sent.
+func (e *tokenEndpoint) read(response *http.Response, body []byte, asked time.Time, sent ...string) (Token, error) {
 	answer, isObject := parseMembers(body)
 	access := answer.text("access_token")
 	if response.StatusCode != http.StatusOK || access == "" && answer.text("error") != "" {
 		return Token{}, &TokenError{
-			Code:        e.code(answer.text("error"), proof),
-			Description: strictjose.Printable(e.redact(answer.text("error_description"), proof), maxDescription),
+			Code:        e.code(answer.text("error"), sent),
+			Description: strictjose.Printable(e.redact(answer.text("error_description"), sent...), maxDescription),
 			Status:      response.StatusCode,
 			RetryAfter:  retryAfter(response.Header.Get("Retry-After"), e.client.now()),
 		}
@@ -220,7 +254,7 @@ func (e *tokenEndpoint) read(response *http.Response, body []byte, asked time.Ti
 
 // code returns an error code. A known one stays whole, also where a weak secret
 // is a part of it: it decides what happens next.
-func (e *tokenEndpoint) code(code, proof string) string {
+func (e *tokenEndpoint) code(code string, sent []string) string {
 	known := []string{
 		"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", // RFC 6749 §5.2
 		"unsupported_grant_type", "invalid_scope",
@@ -230,7 +264,7 @@ func (e *tokenEndpoint) code(code, proof string) string {
 	if slices.Contains(known, code) {
 		return code
 	}
-	return strictjose.Printable(e.redact(code, proof), maxQuoted)
+	return strictjose.Printable(e.redact(code, sent...), maxQuoted)
 }
 
 // redact takes what this client sent, and what else it is told, out of a text
@@ -238,8 +272,14 @@ func (e *tokenEndpoint) code(code, proof string) string {
 func (e *tokenEndpoint) redact(text string, others ...string) string {
 	escaped := url.QueryEscape(e.secret)
 	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(e.id) + ":" + escaped))
-	for _, secret := range slices.Concat(others, []string{basic, e.secret, escaped}) {
-		text = strings.ReplaceAll(text, secret, "[redacted]")
+	secrets := others
+	if e.secret != "" {
+		secrets = slices.Concat(others, []string{basic, e.secret, escaped})
+	}
+	for _, secret := range secrets {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
 	}
 	return text
 }

@@ -7,11 +7,15 @@ import * as openid from 'openid-client'
 const body = JSON.stringify({ carrier: 'acme', recipient: 'Rue de la Loi 16, Brussels' })
 const scope = 'label:create label:read'
 
+// clients authenticate by the demo client's secret.
 export const clients = { 'openid-client': openidClient, oauth4webapi: oauth4webapi, dpop: bareDpop }
 
-async function openidClient({ dev, api }, alg) {
-  const config = await openid.discovery(new URL(dev.issuer), dev.client_id, dev.client_secret,
-    openid.ClientSecretBasic(dev.client_secret), { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] })
+// assertingClients authenticate by a key of their own: private_key_jwt.
+export const assertingClients = { 'openid-client': openidClient, oauth4webapi: oauth4webapi }
+
+async function openidClient({ dev, api }, alg, own) {
+  const auth = own ? openid.PrivateKeyJwt(own.key) : openid.ClientSecretBasic(dev.client_secret)
+  const config = await openid.discovery(new URL(dev.issuer), own?.client_id ?? dev.client_id, undefined, auth, { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] })
   const keys = await openid.randomDPoPKeyPair(alg)
   const DPoP = openid.getDPoPHandle(config, keys)
   const token = await openid.clientCredentialsGrant(config, { scope }, { DPoP })
@@ -20,15 +24,16 @@ async function openidClient({ dev, api }, alg) {
   return { token, response, jkt: await dpop.calculateThumbprint(keys.publicKey) }
 }
 
-async function oauth4webapi({ dev, api }, alg) {
+async function oauth4webapi({ dev, api }, alg, own) {
   const insecure = { [oauth.allowInsecureRequests]: true }
   const issuer = new URL(dev.issuer)
   const as = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { algorithm: 'oauth2', ...insecure }))
-  const client = { client_id: dev.client_id }
+  const client = { client_id: own?.client_id ?? dev.client_id }
+  const auth = own ? oauth.PrivateKeyJwt(own.key) : oauth.ClientSecretBasic(dev.client_secret)
   const keys = await oauth.generateKeyPair(alg)
   const DPoP = oauth.DPoP(client, keys)
   const ask = async () => oauth.processClientCredentialsResponse(as, client, await oauth.clientCredentialsGrantRequest(
-    as, client, oauth.ClientSecretBasic(dev.client_secret), new URLSearchParams({ scope }), { DPoP, ...insecure }))
+    as, client, auth, new URLSearchParams({ scope }), { DPoP, ...insecure }))
   const token = await withNonce(ask)
   const response = await withNonce(() => oauth.protectedResourceRequest(token.access_token, 'POST', new URL(api + '/labels'),
     new Headers({ 'Content-Type': 'application/json' }), body, { DPoP, ...insecure }))

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import { clients } from './clients.mjs'
-import { build, start } from './servers.mjs'
+import { assertingClients, clients } from './clients.mjs'
+import { build, register, start } from './servers.mjs'
 
 // Ed25519 is what these libraries call EdDSA (RFC 9864).
 const algorithms = ['ES256', 'Ed25519', 'PS256', 'RS256']
@@ -24,6 +24,18 @@ for (const nonces of [false, true]) {
         it(`${name} gets a token with ${alg} and makes a label with it`, async () => {
           const { token, response, jkt } = await client(servers, alg)
           assert.equal(token.token_type.toLowerCase(), 'dpop')
+          assert.equal(claims(token.access_token).cnf.jkt, jkt)
+          assert.equal(response.status, 201, await response.clone().text())
+        })
+      }
+    }
+
+    for (const [name, client] of Object.entries(assertingClients)) {
+      for (const alg of ['ES256', 'Ed25519', 'PS256']) {
+        it(`${name} authenticates by a key of its own with ${alg}`, async () => {
+          const own = await register(binaries, servers, name, alg)
+          const { token, response, jkt } = await client(servers, 'ES256', own)
+          assert.equal(claims(token.access_token).client_id, own.client_id)
           assert.equal(claims(token.access_token).cnf.jkt, jkt)
           assert.equal(response.status, 201, await response.clone().text())
         })

@@ -1,11 +1,12 @@
 // Starts the programs that the tests talk to: `authz dev`, which brings its own
 // Postgres, and examples/carrier-api, an API behind it.
 import { spawn, execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import * as oauth from 'oauth4webapi'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
@@ -66,6 +67,20 @@ export async function start(binaries, { nonces }) {
   ], { stdio: ['ignore', 'inherit', 'inherit'] })
   await answers(`http://127.0.0.1:${port}/healthz`)
   return { dev, api: `http://127.0.0.1:${port}`, stop: () => Promise.all([authz, api].map(end)) }
+}
+
+// register makes a key and registers a client that authenticates by it, without a
+// kid for one of the algorithms.
+export async function register(binaries, { dev }, name, alg) {
+  const keys = await oauth.generateKeyPair(alg, { extractable: true })
+  const kid = alg === 'PS256' ? undefined : `${name} ${alg}`
+  const jwk = { ...await crypto.subtle.exportKey('jwk', keys.publicKey), kid }
+  const file = join(binaries.folder, `${name}-${alg}.jwks`)
+  writeFileSync(file, JSON.stringify({ keys: [jwk] }))
+  const client_id = `${name}-${alg}`
+  execFileSync(join(binaries.folder, 'authz'), ['client', 'create', client_id, '--grant', 'https://labels.carrier.test=label:create,label:read',
+    '--auth-method', 'private_key_jwt', '--jwks', file], { env: { ...process.env, AUTHZ_DATABASE_URL: dev.database_url }, stdio: ['ignore', 'ignore', 'inherit'] })
+  return { client_id, key: kid ? { key: keys.privateKey, kid } : keys.privateKey }
 }
 
 function end(child) {

@@ -30,6 +30,8 @@ type clientView struct {
 	Introspects []string            `json:"introspects"`
 	SANDNS      string              `json:"tls_client_auth_san_dns,omitempty"`
 	SANURI      string              `json:"tls_client_auth_san_uri,omitempty"`
+	JWKSURI     string              `json:"jwks_uri,omitempty"`
+	Keys        []clientKeyView     `json:"keys,omitempty"`
 	CreatedAt   time.Time           `json:"created_at"`
 	DisabledAt  *time.Time          `json:"disabled_at,omitempty"`
 }
@@ -37,6 +39,7 @@ type clientView struct {
 func viewClient(c *authz.Client) clientView {
 	v := clientView{
 		ID: c.ID, AuthMethod: c.AuthMethod, TokenFormat: c.TokenFormat, BoundTokens: !c.AllowBearer, Nonce: c.RequireNonce,
+		JWKSURI: c.JWKSURI, Keys: viewClientKeys(c),
 		SANDNS: c.TLSName.DNS, SANURI: c.TLSName.URI,
 		Grants: map[string][]string{}, Introspects: append([]string{}, c.Introspects...), CreatedAt: c.CreatedAt,
 	}
@@ -79,6 +82,7 @@ func (v clientView) text(w io.Writer) {
 	if name := v.SANDNS + v.SANURI; name != "" {
 		fmt.Fprintf(w, "certificate    %s\n", name)
 	}
+	keyLines(w, v.Keys, v.JWKSURI)
 	for _, resource := range v.Introspects {
 		fmt.Fprintf(w, "introspects    %s\n", resource)
 	}
@@ -91,7 +95,7 @@ func (p *program) clientCommand() *cobra.Command {
 		p.clientSwitch("disable", "Refuse a client, and all tokens it has, from now on", authz.AuditClientDisabled),
 		p.clientSwitch("enable", "Admit a disabled client again; its tokens from before stay inactive", authz.AuditClientEnabled),
 		p.clientRotateSecret(), p.clientSecrets(),
-		p.clientUpdate(), p.clientEnrolKey(), p.clientKeys(), p.clientRemoveKey(),
+		p.clientNewKey(), p.clientUpdate(), p.clientEnrolKey(), p.clientKeys(), p.clientRemoveKey(),
 		p.clientDelete())
 }
 
@@ -105,6 +109,7 @@ type clientFlags struct {
 	allowBearer bool
 	nonce       bool
 	dpopKeys    string
+	keys        keyFlags
 }
 
 func (p *program) clientCreate() *cobra.Command {
@@ -113,11 +118,14 @@ func (p *program) clientCreate() *cobra.Command {
 		Use: "create NAME", Short: "Register a client; NAME becomes its client_id", Args: oneArgument,
 		Long: `Register a client. NAME becomes its client_id. Its secret is printed once, now, and
 is not stored: 256 random bits, of which the database keeps a digest. A gateway with
-a certificate of its own, by tls_client_auth, has none.`,
+a certificate of its own, by tls_client_auth, has none; nor has a client that signs
+with a key of its own, by private_key_jwt, of which only the public half comes here.`,
 		Example: `  authz client create label-service --grant https://labels.example.com=label:create,label:read
   authz client create edge-gateway --introspects https://labels.example.com
   authz client create mesh-gateway --introspects https://labels.example.com \
-    --auth-method tls_client_auth --tls-san-uri spiffe://example.com/gateway`,
+    --auth-method tls_client_auth --tls-san-uri spiffe://example.com/gateway
+  authz client create rate-service --grant https://rates.example.com=rate:read \
+    --auth-method private_key_jwt --jwks rate-service.public.jwks`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := f.client(args[0])
 			if err != nil {
@@ -125,7 +133,7 @@ a certificate of its own, by tls_client_auth, has none.`,
 			}
 			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
 				var secret authz.Secret
-				if client.AuthMethod != authz.TLSClientAuth {
+				if client.AuthMethod == authz.ClientSecretBasic || client.AuthMethod == authz.ClientSecretPost {
 					secret = authz.NewSecret()
 					client.Secrets = []authz.Digest{secret.Digest()}
 				}
@@ -140,13 +148,14 @@ a certificate of its own, by tls_client_auth, has none.`,
 	}
 	c.Flags().StringArrayVar(&f.grants, "grant", nil, "URI=scope,scope: what it may ask of a resource; repeatable")
 	c.Flags().StringArrayVar(&f.introspects, "introspects", nil, "URI: a resource that it fronts as a gateway, and whose tokens it may introspect; repeatable")
-	c.Flags().StringVar(&f.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic or client_secret_post, or tls_client_auth for a gateway")
+	c.Flags().StringVar(&f.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic, client_secret_post or private_key_jwt, or tls_client_auth for a gateway")
 	c.Flags().StringVar(&f.sanDNS, "tls-san-dns", "", "the DNS name in its certificate, for tls_client_auth")
 	c.Flags().StringVar(&f.sanURI, "tls-san-uri", "", "the URI in its certificate, for tls_client_auth")
 	c.Flags().StringVar(&f.tokenFormat, "token-format", string(authz.FormatJWT), "jwt or opaque")
 	c.Flags().BoolVar(&f.nonce, "require-nonce", false, "its proofs must carry the server's nonce, whatever AUTHZ_DPOP_NONCE says")
 	c.Flags().BoolVar(&f.allowBearer, "allow-bearer", false, "let it have bearer tokens for resources that admit them")
 	c.Flags().StringVar(&f.dpopKeys, "dpop-keys", string(authz.AnyKey), "any, enrolled or first-use: which DPoP keys it may have tokens for")
+	f.keys.flags(c)
 	complete(c, "dpop-keys", authz.DPoPKeyPolicies())
 	complete(c, "auth-method", authz.AuthMethods())
 	complete(c, "token-format", authz.TokenFormats())
@@ -172,10 +181,15 @@ func complete[T ~string](c *cobra.Command, flag string, values []T) {
 }
 
 func (f *clientFlags) client(id string) (*authz.Client, error) {
+	set, err := f.keys.read()
+	if err != nil {
+		return nil, err
+	}
 	c := &authz.Client{
 		ID: id, AuthMethod: authz.AuthMethod(f.authMethod), TokenFormat: authz.TokenFormat(f.tokenFormat),
 		AllowBearer: f.allowBearer, RequireNonce: f.nonce, DPoPKeys: authz.DPoPKeyPolicy(f.dpopKeys), Introspects: f.introspects,
 		TLSName: authz.CertificateName{DNS: f.sanDNS, URI: f.sanURI},
+		JWKS:    set, JWKSURI: f.keys.uri,
 	}
 	for _, text := range f.grants {
 		// A URI may hold an equals sign, a scope list in front of none.
@@ -194,6 +208,9 @@ func registerClient(ctx context.Context, s *postgres.Store, c *authz.Client) (cl
 	c.CreatedAt = event.At
 	v := viewClient(c)
 	event.Detail = map[string]any{"grants": v.Grants, "introspects": v.Introspects, "allow_bearer": c.AllowBearer, "require_nonce": c.RequireNonce}
+	if c.JWKS != nil || c.JWKSURI != "" {
+		maps.Copy(event.Detail, keyDetail(c))
+	}
 	if err := s.CreateClient(ctx, c, event); err != nil {
 		return clientView{}, about("client", c.ID, err)
 	}

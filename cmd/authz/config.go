@@ -59,11 +59,17 @@ type config struct {
 	TLSClientCAFile      string         `split_words:"true" desc:"the authorities that certificates for tls_client_auth are from, PEM; read again when it changes"`
 	ClientCertProxies    []string       `split_words:"true" desc:"networks, such as 10.1.2.0/28, comma-separated: proxies that end TLS, and whose header Client-Cert (RFC 9440) is believed; nobody else's is"`
 	MtlsURL              string         `split_words:"true" desc:"where clients with certificates find this server, if not at the issuer URL: https, host and port only"`
+	Profile              profile        `split_words:"true" desc:"fapi2 holds the whole server to the FAPI 2.0 Security Profile: no secrets, no bearer tokens, no RS256"`
 	ProofLifetime        time.Duration  `split_words:"true" default:"60s" desc:"how long a DPoP proof is accepted after its iat: 1s to 10m"`
 	ClockSkew            time.Duration  `split_words:"true" default:"15s" desc:"how far a client's clock may be off, either way: 1s to 5m"`
-	ServiceDocumentation string         `split_words:"true" desc:"a URL for the metadata: where developers read about this server"`
-	LogLevel             slog.Level     `split_words:"true" default:"info" desc:"debug, info, warn or error"`
-	LogFormat            logFormat      `split_words:"true" default:"json" desc:"json or text"`
+	JwksUriNetworks      []string       `split_words:"true" desc:"networks that a client's jwks_uri may lead to besides public addresses, such as 10.20.0.0/16, comma-separated"`
+	JwksUriCAFile        string         `split_words:"true" desc:"authorities of the hosts there besides the system's, PEM"`
+
+	AssertionAudienceTokenEndpoint bool `split_words:"true" default:"false" desc:"true or false: whether the aud of a client assertion may also be a URL of the token endpoint, and not the issuer alone"`
+
+	ServiceDocumentation string     `split_words:"true" desc:"a URL for the metadata: where developers read about this server"`
+	LogLevel             slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error"`
+	LogFormat            logFormat  `split_words:"true" default:"json" desc:"json or text"`
 }
 
 // secret is a value that is never printed.
@@ -92,6 +98,18 @@ func (m *nonceMode) Set(s string) error {
 		return errors.New("off or required")
 	}
 	*m = nonceMode(s)
+	return nil
+}
+
+// profile is an authz.Profile that is known.
+type profile string
+
+// Set is called by envconfig.
+func (p *profile) Set(s string) error {
+	if !slices.Contains(authz.Profiles(), authz.Profile(s)) {
+		return errors.New("empty or fapi2")
+	}
+	*p = profile(s)
 	return nil
 }
 
@@ -261,6 +279,9 @@ func (c *config) validateServe() error {
 		return badValue("AUTHZ_CLOCK_SKEW", c.ClockSkew.String(), fieldTag("ClockSkew", "desc"))
 	}
 	if err := c.validateKeyRotation(); err != nil {
+		return err
+	}
+	if _, err := c.jwksURINetworks(); err != nil {
 		return err
 	}
 	return c.validateURLs()

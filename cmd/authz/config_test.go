@@ -27,7 +27,7 @@ func unsetAll(t *testing.T) {
 func TestEachFieldIsReadFromTheVariableThatHelpNames(t *testing.T) {
 	values := map[string]string{
 		"slice": "http://a.test,http://b.test", "time.Duration": "42s", "slog.Level": "error",
-		"main.logFormat": "text", "main.nonceMode": "required", "main.signingAlg": "EdDSA", "main.newKeys": "sealed", "main.clientCertMode": "request", "string": "something", "main.secret": "something",
+		"main.logFormat": "text", "main.nonceMode": "required", "main.signingAlg": "EdDSA", "main.newKeys": "sealed", "main.profile": "fapi2", "main.clientCertMode": "request", "string": "something", "bool": "true", "main.secret": "something",
 	}
 	fields := 0
 	for f := range reflect.TypeFor[config]().Fields() {
@@ -82,7 +82,8 @@ func TestVariableNamesAreTheDocumentedOnes(t *testing.T) {
 		"AUTHZ_SIGNING_ALG", "AUTHZ_KEY_ROTATION", "AUTHZ_KEY_PUBLISH_AHEAD",
 		"AUTHZ_DPOP_NONCE", "AUTHZ_DPOP_NONCE_SECRET", "AUTHZ_DPOP_NONCE_SECRET_FILE",
 		"AUTHZ_TLS_CERT_FILE", "AUTHZ_TLS_KEY_FILE",
-		"AUTHZ_TLS_CLIENT_CERT", "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_CLIENT_CERT_PROXIES", "AUTHZ_MTLS_URL", "AUTHZ_PROOF_LIFETIME", "AUTHZ_CLOCK_SKEW",
+		"AUTHZ_TLS_CLIENT_CERT", "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_CLIENT_CERT_PROXIES", "AUTHZ_MTLS_URL", "AUTHZ_PROFILE", "AUTHZ_PROOF_LIFETIME", "AUTHZ_CLOCK_SKEW",
+		"AUTHZ_JWKS_URI_NETWORKS", "AUTHZ_JWKS_URI_CA_FILE", "AUTHZ_ASSERTION_AUDIENCE_TOKEN_ENDPOINT",
 		"AUTHZ_SERVICE_DOCUMENTATION", "AUTHZ_LOG_LEVEL", "AUTHZ_LOG_FORMAT",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
@@ -141,6 +142,9 @@ func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
 		{"AUTHZ_KEY_PUBLISH_AHEAD", "2h", "3h to 720h"},
 		{"AUTHZ_KEY_PUBLISH_AHEAD", "721h", "3h to 720h"},
 		{"AUTHZ_DPOP_NONCE", "sometimes", "off or required"},
+		{"AUTHZ_JWKS_URI_NETWORKS", "10.20.0.0/16,10.20.0.1", "besides public addresses"},
+		{"AUTHZ_JWKS_URI_NETWORKS", "10.20.0.1/16", "besides public addresses"},
+		{"AUTHZ_ASSERTION_AUDIENCE_TOKEN_ENDPOINT", "maybe", "true or false"},
 		{"AUTHZ_LOG_LEVEL", "loud", "debug, info, warn or error"},
 		{"AUTHZ_LOG_FORMAT", "xml", "json or text"},
 	} {

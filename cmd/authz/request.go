@@ -22,7 +22,7 @@ type tokenRequest struct {
 	issuer, clientID, clientSecret string
 	scope, resource                string
 	authMethod                     string
-	keyFile                        string
+	keyFile, clientKeyFile         string
 	bearer                         bool
 }
 
@@ -37,7 +37,9 @@ it, and print the token on standard output. With --json, print the whole answer.
 there, for later requests with the token. Without --key the key is thrown away, and
 the token can be looked at but not used.`,
 		Example: `  authz request --issuer https://auth.example.com --client-id label-service \
-    --client-secret @/run/secrets/label-service --scope label:create`,
+    --client-secret @/run/secrets/label-service --scope label:create
+  authz request --issuer https://auth.example.com --client-id rate-service \
+    --client-key /run/secrets/rate-service.jwk`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if r.clientSecret, err = p.argument(r.clientSecret); err != nil {
@@ -59,11 +61,15 @@ func (r *tokenRequest) flags(c *cobra.Command) {
 	f.StringVar(&r.clientSecret, "client-secret", "", "its secret; @FILE reads it from a file, - from standard input")
 	f.StringVar(&r.scope, "scope", "", "scopes, space-separated; none: all that is granted")
 	f.StringVar(&r.resource, "resource", "", "the resource, where the scopes do not tell")
-	f.StringVar(&r.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic or client_secret_post")
+	f.StringVar(&r.clientKeyFile, "client-key", "", "instead of a secret, the key that it authenticates by, a private JWK")
+	f.StringVar(&r.authMethod, "auth-method", "", "client_secret_basic, client_secret_post or private_key_jwt; without it the first, or the last with --client-key")
 	f.StringVar(&r.keyFile, "key", "", "the DPoP key, a private JWK")
-	complete(c, "auth-method", authz.AuthMethods())
+	complete(c, "auth-method", []authz.AuthMethod{authz.ClientSecretBasic, authz.ClientSecretPost, authz.PrivateKeyJWT})
 	completeFiles(c, "key")
-	for _, name := range []string{"issuer", "client-id", "client-secret"} {
+	completeFiles(c, "client-key")
+	c.MarkFlagsOneRequired("client-secret", "client-key")
+	c.MarkFlagsMutuallyExclusive("client-secret", "client-key")
+	for _, name := range []string{"issuer", "client-id"} {
 		if err := c.MarkFlagRequired(name); err != nil {
 			panic(err) // a flag that is not there: a mistake of this program
 		}
@@ -130,6 +136,12 @@ func (r *tokenRequest) client(cfg dpopbind.ClientConfig) (*dpopbind.Client, erro
 	}
 	cfg.Issuer, cfg.ClientID, cfg.ClientSecret = r.issuer, r.clientID, r.clientSecret
 	cfg.AuthMethod = dpopbind.AuthMethod(r.authMethod)
+	if r.clientKeyFile != "" {
+		var err error
+		if cfg.ClientKey, err = readKey(r.clientKeyFile); err != nil {
+			return nil, fmt.Errorf("--client-key %w", err)
+		}
+	}
 	cfg.Scope, cfg.Resource = strings.Fields(r.scope), r.resource
 	if r.bearer {
 		cfg.Policy, cfg.Transport = dpopbind.Prefer, withoutProof{}
@@ -165,6 +177,19 @@ func refusal(err error) error {
 		return err
 	}
 	return errors.New(strings.TrimPrefix(err.Error(), "dpopbind: "))
+}
+
+// readKey reads a private JWK.
+func readKey(file string) (*dpopbind.Key, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	key, err := dpopbind.ParseKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return key, nil
 }
 
 // dpopKey reads the key in file, or makes one, and keeps it where file says.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -32,8 +33,21 @@ func of(ts *testscript.TestScript) *script { return ts.Value(scriptKey{}).(*scri
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"),
+	testscript.Run(t, scriptParams(filepath.Join("testdata", "script"), nil))
+}
+
+// scriptParams are for the scripts in a folder; more are commands of theirs.
+func scriptParams(dir string, more map[string]func(*testscript.TestScript, bool, []string)) testscript.Params {
+	commands := map[string]func(*testscript.TestScript, bool, []string){
+		"database": databaseCommand, "freeport": freePortCommand, "occupy": occupyCommand,
+		"background": backgroundCommand, "await": awaitCommand, "end": endCommand,
+		"field": fieldCommand, "capture": captureCommand, "onlyline": onlyLineCommand,
+		"paste": pasteCommand, "foreign": foreignCommand, "mode": modeCommand,
+		"api": apiCommand, "sql": sqlCommand, "family": familyCommand, "gone": goneCommand,
+	}
+	maps.Copy(commands, more)
+	return testscript.Params{
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			s := &script{t: env.T().(testing.TB), processes: map[string]*process{}}
 			env.Values[scriptKey{}] = s
@@ -48,16 +62,10 @@ func TestScripts(t *testing.T) {
 				"PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))...)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"database": databaseCommand, "freeport": freePortCommand, "occupy": occupyCommand,
-			"background": backgroundCommand, "await": awaitCommand, "end": endCommand,
-			"field": fieldCommand, "capture": captureCommand, "onlyline": onlyLineCommand,
-			"paste": pasteCommand, "foreign": foreignCommand, "mode": modeCommand,
-			"api": apiCommand, "sql": sqlCommand, "family": familyCommand, "gone": goneCommand,
-		},
+		Cmds:                commands,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-	})
+	}
 }
 
 func want(ts *testscript.TestScript, neg bool, ok bool, usage string) {

@@ -71,6 +71,14 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	networks, err := c.jwksURINetworks()
+	if err != nil {
+		return err
+	}
+	authorities, err := c.jwksURIAuthorities()
+	if err != nil {
+		return err
+	}
 	certificates, err := c.clientCertificates(log)
 	if err != nil {
 		return err
@@ -90,9 +98,11 @@ func (p *program) serve(ctx context.Context) error {
 		config: authz.Config{
 			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases, ClientCertificates: certificates,
 			ServiceDocumentation: c.ServiceDocumentation,
+			Profile:              authz.Profile(c.Profile),
 			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
 			NonceSecrets: nonceSecrets, RequireNonce: c.DpopNonce == "required",
 			SigningAlgorithm: jwks.Algorithm(c.SigningAlg), KeyRotation: c.KeyRotation, KeyPublishAhead: c.KeyPublishAhead,
+			AssertionAudienceTokenEndpoint: c.AssertionAudienceTokenEndpoint, JWKSURINetworks: networks, JWKSURIAuthorities: authorities,
 		},
 		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
 	}

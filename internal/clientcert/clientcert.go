@@ -8,15 +8,11 @@
 package clientcert
 
 import (
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 )
 
 // Presented is a certificate as it was shown, with what may lead from it to an
@@ -48,18 +44,4 @@ func InTime(c *x509.Certificate, at time.Time) error {
 		return ErrTime
 	}
 	return nil
-}
-
-// KeyName is the RFC 7638 SHA-256 thumbprint of the certificate's key, as 43
-// characters of base64url. It fails for a key that is no JWK's.
-func KeyName(c *x509.Certificate) (string, error) {
-	return nameOf(&jose.JSONWebKey{Key: c.PublicKey})
-}
-
-func nameOf(k *jose.JSONWebKey) (string, error) {
-	sum, err := k.Thumbprint(crypto.SHA256)
-	if err != nil {
-		return "", fmt.Errorf("naming a key: %w", err)
-	}
-	return base64.RawURLEncoding.EncodeToString(sum), nil
 }

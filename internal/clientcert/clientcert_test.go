@@ -1,11 +1,13 @@
 package clientcert_test
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/cargokey/authz/internal/clientcert"
 	"github.com/cargokey/authz/internal/clientcert/certtest"
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 func TestCertificateIsVerifiedForClientsAtItsTime(t *testing.T) {
@@ -161,15 +164,15 @@ func TestCertificateIsFoundAmongTheKeysOfItsClient(t *testing.T) {
 			"another's":                        {[]jose.JSONWebKey{others}, false},
 			"for encryption":                   {[]jose.JSONWebKey{enc}, false},
 			"a private key":                    {[]jose.JSONWebKey{private}, false},
-			"none":                             {nil, false},
+			"none":                             {[]jose.JSONWebKey{}, false},
 		} {
 			set, err := json.Marshal(jose.JSONWebKeySet{Keys: row.keys})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := clientcert.KeyIn(set, c.Leaf)
+			got, err := keyIn(t, set, c.Leaf)
 			if row.ok {
-				if want, _ := clientcert.KeyName(c.Leaf); err != nil || got != want || len(got) != 43 {
+				if want, _ := jwk.Thumbprint(crypto.SHA256); err != nil || got != base64.RawURLEncoding.EncodeToString(want) {
 					t.Errorf("%s, %s: %q, %v", name, what, got, err)
 				}
 				continue
@@ -180,11 +183,25 @@ func TestCertificateIsFoundAmongTheKeysOfItsClient(t *testing.T) {
 		}
 	}
 	c := certtest.SelfSigned(t, x509.Certificate{})
-	for _, set := range []string{"", "null", "[]", "{}", `{"keys":null}`, `{"keys":{}}`, `{"keys":[null,1,{}]}`, `{"keys":[{"kty":"XX"}]}`} {
-		if _, err := clientcert.KeyIn([]byte(set), c.Leaf); !errors.Is(err, clientcert.ErrNotInSet) {
-			t.Errorf("%s: %v", set, err)
+	key, err := jose.JSONWebKey{Key: c.Leaf.PublicKey}.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x5c := range []string{`[]`, `null`, `""`, `[""]`, `["%"]`, `[1]`, `{}`, `["` + base64.RawURLEncoding.EncodeToString(c.Leaf.Raw) + `"]`} {
+		set := `{"keys":[` + string(key[:len(key)-1]) + `,"x5c":` + x5c + `}]}`
+		if got, err := keyIn(t, []byte(set), c.Leaf); !errors.Is(err, clientcert.ErrNotInSet) {
+			t.Errorf("x5c %s: %q, %v", x5c, got, err)
 		}
 	}
+}
+
+func keyIn(t *testing.T, set []byte, c *x509.Certificate) (string, error) {
+	t.Helper()
+	keys, _, err := strictjose.ParseKeySet(set, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return clientcert.KeyIn(keys, c)
 }
 
 // A renewed certificate with the same key is another one.

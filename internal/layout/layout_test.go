@@ -40,7 +40,7 @@ var rules = map[string][]string{
 	"internal/jwksuri":                       {"internal/strictjose"},
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},
 	"internal/gatewaytest":                   {"dpopbind", "internal/pgdev/pgtest"},
-	"internal/clientcert":                    {"go-jose"},
+	"internal/clientcert":                    {"internal/strictjose"},
 	// Certificates for tests.
 	"internal/clientcert/certtest": {},
 	// Configurations, and tests of them.

@@ -1,6 +1,7 @@
 package strictjose
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,9 @@ type SetKey struct {
 	*PublicKey
 	KID string // "": none
 	Alg string // the one algorithm that it is for; "": any that fits it
+	// X5C is the DER of the first certificate in its x5c (RFC 7517 §4.7); nil: it
+	// has none. What cannot be read is not nil, and no certificate.
+	X5C []byte
 }
 
 // Fits says whether the key may verify signatures by an algorithm. EdDSA and
@@ -27,7 +31,7 @@ func (k SetKey) Fits(alg string) bool {
 }
 
 // ErrPrivateKey is the error for a key that was to be public and is not.
-var ErrPrivateKey = errors.New("is a private or a symmetric key; give the public half only, and replace this key, for it has been disclosed")
+var ErrPrivateKey = errors.New("it is a private or a symmetric key; give the public half only, and replace this key, for it has been disclosed")
 
 // ParseKeySet reads the keys of a JWKS (RFC 7517 §5) that can verify signatures.
 // Others (weak, private, malformed, for another use) are left out, as §5 advises,
@@ -95,5 +99,22 @@ func parseSetKey(item []byte) (SetKey, error) {
 			return SetKey{}, errors.New("its key_ops are not those of a key that verifies signatures")
 		}
 	}
+	key.X5C = firstCertificate(o.Get("x5c"))
 	return key, nil
+}
+
+// firstCertificate reads an x5c: standard base64, of DER (RFC 7517 §4.7).
+func firstCertificate(raw []byte) []byte {
+	if raw == nil {
+		return nil
+	}
+	var list []string
+	if json.Unmarshal(raw, &list) != nil || len(list) == 0 {
+		return []byte{}
+	}
+	der, err := base64.StdEncoding.Strict().DecodeString(list[0])
+	if err != nil {
+		return []byte{}
+	}
+	return der
 }
