@@ -48,6 +48,9 @@ type made struct {
 // sign; else it is destroyed again.
 func (h *HSM) MakeKey(a jwks.Algorithm, createdAt, signsFrom time.Time) (jwks.SealedKey, error) {
 	k, err := kindOf(a)
+	if err == nil {
+		err = h.Check(a) // which says more than the failure would
+	}
 	if err != nil {
 		return jwks.SealedKey{}, fmt.Errorf("making a signing key in the HSM: %w", err)
 	}
