@@ -59,7 +59,7 @@ func (r *rotatingWorld) registerOthers() {
 
 	o.bySelfSigned = r.keyed(authz.Client{ID: "by-itself", AuthMethod: authz.SelfSignedTLSClientAuth})
 	o.bySelfSigned.proof = func(s *assertiontest.Signer) proof {
-		return showing("by-itself", selfSignedBy(r.t, s))
+		return showing("by-itself", certificateOf(r.t, s))
 	}
 	for _, k := range []*keyed{o.byKey, o.byURI, o.bySelfSigned} {
 		k.use(k.proof(k.signer))
@@ -141,8 +141,8 @@ func (o *others) issue(t *testing.T) *x509.Certificate {
 	return o.authority.Issue(t, outliving(x509.Certificate{DNSNames: []string{certifiedName}})).Leaf
 }
 
-// selfSigned is a certificate of a key that is registered.
-func selfSignedBy(t *testing.T, s *assertiontest.Signer) *x509.Certificate {
+// certificateOf is a certificate of a key that is registered.
+func certificateOf(t *testing.T, s *assertiontest.Signer) *x509.Certificate {
 	return certtest.SelfSigned(t, outliving(x509.Certificate{PublicKey: s.Private()})).Leaf
 }
 
