@@ -38,8 +38,8 @@ func TestClientIsKnownByTheNameOrTheKeyInItsCertificate(t *testing.T) {
 		{named("email", authz.CertificateName{Email: "Labels@Carrier.test"}), s.authority.Issue(t, x509.Certificate{EmailAddresses: []string{"Labels@carrier.TEST"}})},
 		{named("dn", authz.CertificateName{SubjectDN: "cn = labels, o = Carrier"}), s.authority.Issue(t, x509.Certificate{Subject: pkix.Name{CommonName: "labels", Organization: []string{"Carrier"}}})},
 		{named("chain", authz.CertificateName{DNS: "chain.carrier.test"}), between.Issue(t, dnsNamed("chain.carrier.test"))},
-		{selfSigned(t, "self-signed", former, own), own},
-		{selfSigned(t, "self-signed-by-an-authority", between.Issue(t, x509.Certificate{}), former), former},
+		{selfSignedClient(t, "self-signed", former, own), own},
+		{selfSignedClient(t, "self-signed-by-an-authority", between.Issue(t, x509.Certificate{}), former), former},
 	} {
 		row.client.Introspects = []string{labels}
 		row.client.Grants = []authz.Grant{{Resource: labels, Scopes: []string{"label:read"}}}
@@ -109,7 +109,7 @@ func TestCertificateThatProvesNothingGetsOneAnswer(t *testing.T) {
 	own := certtest.SelfSigned(t, x509.Certificate{})
 	renewed := certtest.SelfSigned(t, x509.Certificate{PublicKey: own.Key})
 	old := certtest.SelfSigned(t, x509.Certificate{NotAfter: time.Now().Add(-time.Minute)})
-	w.client(selfSigned(t, "self-signed", own, old))
+	w.client(selfSignedClient(t, "self-signed", own, old))
 	byURL := authz.Client{ID: "by-url", AuthMethod: authz.SelfSignedTLSClientAuth, JWKSURI: "https://labels.carrier.test/jwks.json"}
 	w.client(byURL)
 	w.client(authz.Client{ID: "by-secret"})
@@ -213,7 +213,7 @@ func TestCertificateIsRefusedOnceItHasExpiredDuringAConnection(t *testing.T) {
 	own := certtest.SelfSigned(t, x509.Certificate{})
 	clients := map[string]*http.Client{
 		w.client(named("tls", authz.CertificateName{DNS: "labels.carrier.test"})).ID: s.with(s.authority.Issue(t, dnsNamed("labels.carrier.test"))),
-		w.client(selfSigned(t, "self-signed", own)).ID:                               s.with(own),
+		w.client(selfSignedClient(t, "self-signed", own)).ID:                               s.with(own),
 	}
 	ask := func() map[string]int {
 		got := map[string]int{}
@@ -261,7 +261,7 @@ func TestClientMayPublishTheKeyOfItsCertificateItself(t *testing.T) {
 	w.client(client)
 	old, fresh := certtest.SelfSigned(t, x509.Certificate{}), certtest.SelfSigned(t, x509.Certificate{})
 	publish := func(certificates ...certtest.Certificate) {
-		host.document.Store(string(selfSigned(t, "", certificates...).JWKS))
+		host.document.Store(string(selfSignedClient(t, "", certificates...).JWKS))
 	}
 	ask := func(by certtest.Certificate, want int, when string) {
 		t.Helper()

@@ -72,7 +72,7 @@ func TestTokenIsBoundToTheCertificateThatItWasAskedForWith(t *testing.T) {
 	own := certtest.SelfSigned(t, x509.Certificate{})
 	tlsClient, ownClient, opaque := boundClient("tls"), boundClient("self-signed"), boundClient("opaque")
 	tlsClient.AuthMethod, tlsClient.TLSName = authz.TLSClientAuth, authz.CertificateName{DNS: "labels.carrier.test"}
-	keys := selfSigned(t, "", own)
+	keys := selfSignedClient(t, "", own)
 	ownClient.AuthMethod, ownClient.JWKS = keys.AuthMethod, keys.JWKS
 	opaque.TokenFormat = authz.FormatOpaque
 	for _, row := range []struct {
@@ -177,7 +177,7 @@ func TestTokenThatCouldBeBoundToNothingIsNotIssued(t *testing.T) {
 // certificateCall is one by the Bearer scheme, whose gateway says with which
 // certificate its caller has come.
 func certificateCall(gateway registered, url, token string) call {
-	return call{gateway: gateway, method: http.MethodGet, url: url, token: token, scheme: "Bearer"}
+	return call{gateway: gateway, method: http.MethodGet, url: url, token: token, scheme: "Bearer", options: "client_cert=true"}
 }
 
 func clientCert(values ...string) func(*http.Request) {
@@ -210,11 +210,11 @@ func TestStolenCertificateBoundTokenOpensNothing(t *testing.T) {
 			}
 		}
 		i.passes(c, clientCert(strings.ReplaceAll(string(own.PEM()), "\n", "%0A")))
-		c.options = "assertion=true"
+		c.options = "client_cert=true&assertion=true"
 		if claims := claimsOf(t, i.passes(c, clientCert(own.Field())).header.Get("X-Auth-Assertion")); claims["cnf"] != nil || claims["client_id"] != bound.ID {
 			t.Errorf("the assertion says %v", claims)
 		}
-		c.options = ""
+		c.options = "client_cert=true"
 		for name, values := range map[string][]string{
 			"no certificate": nil, "an empty one": {""}, "an empty byte sequence": {"::"}, "another certificate": {other.Field()},
 			"another certificate with its key": {renewed.Field()}, "two": {own.Field(), own.Field()}, "two, the other first": {other.Field(), own.Field()},
@@ -238,8 +238,16 @@ func TestStolenCertificateBoundTokenOpensNothing(t *testing.T) {
 		i.refusedAs(byDPoP, 401, "invalid_token", clientCert(own.Field()))
 		byDPoP.scheme = "Bearer"
 		i.refusedAs(byDPoP, 401, "invalid_request", clientCert(own.Field()))
-		c.options = "scope=track:write"
+		c.options = "scope=track:write&client_cert=true"
 		i.refusedAs(c, 403, "insufficient_scope", clientCert(own.Field()))
+	}
+	// A gateway that does not say that the header is its own lets its callers' through.
+	for _, options := range []string{"", "client_cert=false"} {
+		c := certificateCall(gateway, trackingURL+"/x", token)
+		c.options = options
+		s.refusedAs(c, 401, "invalid_token", clientCert(own.Field()))
+		c.options = "client_cert=yes"
+		s.refusedAs(c, 500, "invalid_gateway_request", clientCert(own.Field()))
 	}
 	// What the gateway is told nothing of counts for nothing.
 	s.refusedAs(certificateCall(gateway, trackingURL+"/x", token), 401, "invalid_token", func(r *http.Request) {

@@ -82,8 +82,8 @@ func named(id string, name authz.CertificateName) authz.Client {
 	return authz.Client{ID: id, AuthMethod: authz.TLSClientAuth, TLSName: name}
 }
 
-// selfSigned is a client of self_signed_tls_client_auth with these certificates.
-func selfSigned(t testing.TB, id string, certificates ...certtest.Certificate) authz.Client {
+// selfSignedClient is a client of self_signed_tls_client_auth with these certificates.
+func selfSignedClient(t testing.TB, id string, certificates ...certtest.Certificate) authz.Client {
 	t.Helper()
 	var set jose.JSONWebKeySet
 	for _, c := range certificates {

@@ -24,7 +24,7 @@ func TestCertificateIsTakenFromAProxyThatIsBelievedAndFromNobodyElse(t *testing.
 	const name = "labels.carrier.test"
 	w.client(named("tls", authz.CertificateName{DNS: name}))
 	own := certtest.SelfSigned(t, x509.Certificate{})
-	w.client(selfSigned(t, "self-signed", own))
+	w.client(selfSignedClient(t, "self-signed", own))
 	good, below, stranger := authority.Issue(t, dnsNamed(name)), between.Issue(t, dnsNamed(name)), certtest.NewAuthority(t, "clients").Issue(t, dnsNamed(name))
 	escaped := strings.ReplaceAll(string(good.PEM()), "\n", "%0A")
 	type header map[string][]string

@@ -2,18 +2,26 @@ package authz
 
 import (
 	"crypto/subtle"
+	"errors"
 
 	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/internal/clientcert"
 )
 
+var errNoClientCert = errors.New("the gateway does not ask with client_cert=true")
+
 // readCallCertificate reads with which certificate a caller has connected to its
-// gateway, by the gateway's word (RFC 9440), which has to overwrite what its
-// callers send under these names. What cannot be read is no certificate: a token
-// that is bound to one is refused for it, and no other.
+// gateway, by the gateway's word (RFC 9440). A certificate is no secret: a gateway
+// has to overwrite the header that a caller sends, and to say that it does. What
+// cannot be read is no certificate: a token that is bound to one is refused for it,
+// and no other.
 func (s *Server) readCallCertificate(call *gatewayCall) {
 	call.certificate, call.noCertificate = "", nil
-	if !call.api.AllowCertificateBound {
+	switch {
+	case !call.api.AllowCertificateBound:
+		return
+	case !call.options.clientCert:
+		call.noCertificate = errNoClientCert
 		return
 	}
 	certificate, err := clientcert.FromHeader(call.request.Header)

@@ -11,6 +11,9 @@ type verifyOptions struct {
 	scopes    []string // that the call needs, beside its route's
 	resource  string   // that the URL has to belong to; empty: any that the gateway fronts
 	assertion bool     // return X-Auth-Assertion
+	// clientCert: the header Client-Cert is the gateway's own word. A gateway that
+	// does not say so lets through what its callers send under that name.
+	clientCert bool
 }
 
 // parametersHeader is where the options are if the query is the call's own.
@@ -55,8 +58,13 @@ func readVerifyOptions(r *http.Request) (verifyOptions, error) {
 				return verifyOptions{}, errGatewayRequest("Its parameter assertion is neither true nor false.")
 			}
 			o.assertion = value == "true"
+		case "client_cert":
+			if value != "true" && value != "false" {
+				return verifyOptions{}, errGatewayRequest("Its parameter client_cert is neither true nor false.")
+			}
+			o.clientCert = value == "true"
 		default:
-			return verifyOptions{}, errGatewayRequest("It sends a parameter that is none of scope, resource and assertion.")
+			return verifyOptions{}, errGatewayRequest("It sends a parameter that is none of scope, resource, assertion and client_cert.")
 		}
 	}
 	return o, nil

@@ -28,19 +28,17 @@ type clientView struct {
 	DPoPKeys    authz.DPoPKeyPolicy `json:"dpop_keys,omitempty"` // where it is not any
 	Grants      map[string][]string `json:"grants"`
 	Introspects []string            `json:"introspects"`
-	SANDNS      string              `json:"tls_client_auth_san_dns,omitempty"`
-	SANURI      string              `json:"tls_client_auth_san_uri,omitempty"`
-	JWKSURI     string              `json:"jwks_uri,omitempty"`
-	Keys        []clientKeyView     `json:"keys,omitempty"`
-	CreatedAt   time.Time           `json:"created_at"`
-	DisabledAt  *time.Time          `json:"disabled_at,omitempty"`
+	tlsView
+	JWKSURI    string          `json:"jwks_uri,omitempty"`
+	Keys       []clientKeyView `json:"keys,omitempty"`
+	CreatedAt  time.Time       `json:"created_at"`
+	DisabledAt *time.Time      `json:"disabled_at,omitempty"`
 }
 
 func viewClient(c *authz.Client) clientView {
 	v := clientView{
 		ID: c.ID, AuthMethod: c.AuthMethod, TokenFormat: c.TokenFormat, BoundTokens: !c.AllowBearer, Nonce: c.RequireNonce,
-		JWKSURI: c.JWKSURI, Keys: viewClientKeys(c),
-		SANDNS: c.TLSName.DNS, SANURI: c.TLSName.URI,
+		tlsView: viewTLS(c), JWKSURI: c.JWKSURI, Keys: viewClientKeys(c),
 		Grants: map[string][]string{}, Introspects: append([]string{}, c.Introspects...), CreatedAt: c.CreatedAt,
 	}
 	if c.DPoPKeys != authz.AnyKey {
@@ -68,7 +66,7 @@ func (v clientView) text(w io.Writer) {
 		fmt.Fprintf(w, "client_secret  %s   (shown this once; it is not stored)\n", v.Secret)
 	}
 	fmt.Fprintf(w, "state          %s\nauth method    %s\ntoken format   %s\ntokens         %s\ncreated        %s\n",
-		v.state(), v.AuthMethod, v.TokenFormat, map[bool]string{true: "bound only", false: "bound; bearer where the resource admits it"}[v.BoundTokens],
+		v.state(), v.AuthMethod, v.TokenFormat, tokensOf(v),
 		v.CreatedAt.Format(time.RFC3339))
 	if v.Nonce {
 		fmt.Fprintf(w, "nonce          required\n")
@@ -79,9 +77,7 @@ func (v clientView) text(w io.Writer) {
 	for _, resource := range slices.Sorted(maps.Keys(v.Grants)) {
 		fmt.Fprintf(w, "grant          %s = %s\n", resource, strings.Join(v.Grants[resource], " "))
 	}
-	if name := v.SANDNS + v.SANURI; name != "" {
-		fmt.Fprintf(w, "certificate    %s\n", name)
-	}
+	v.tlsView.text(w)
 	keyLines(w, v.Keys, v.JWKSURI)
 	for _, resource := range v.Introspects {
 		fmt.Fprintf(w, "introspects    %s\n", resource)
@@ -103,8 +99,7 @@ type clientFlags struct {
 	grants      []string
 	introspects []string
 	authMethod  string
-	sanDNS      string
-	sanURI      string
+	tls         tlsFlags
 	tokenFormat string
 	allowBearer bool
 	nonce       bool
@@ -117,9 +112,10 @@ func (p *program) clientCreate() *cobra.Command {
 	c := &cobra.Command{
 		Use: "create NAME", Short: "Register a client; NAME becomes its client_id", Args: oneArgument,
 		Long: `Register a client. NAME becomes its client_id. Its secret is printed once, now, and
-is not stored: 256 random bits, of which the database keeps a digest. A gateway with
-a certificate of its own, by tls_client_auth, has none; nor has a client that signs
-with a key of its own, by private_key_jwt, of which only the public half comes here.`,
+is not stored: 256 random bits, of which the database keeps a digest. A client with a
+certificate of its own, by tls_client_auth or self_signed_tls_client_auth, has none; nor
+has one that signs with a key of its own, by private_key_jwt. Of keys only the public
+half comes here.`,
 		Example: `  authz client create label-service --grant https://labels.example.com=label:create,label:read
   authz client create edge-gateway --introspects https://labels.example.com
   authz client create mesh-gateway --introspects https://labels.example.com \
@@ -148,9 +144,8 @@ with a key of its own, by private_key_jwt, of which only the public half comes h
 	}
 	c.Flags().StringArrayVar(&f.grants, "grant", nil, "URI=scope,scope: what it may ask of a resource; repeatable")
 	c.Flags().StringArrayVar(&f.introspects, "introspects", nil, "URI: a resource that it fronts as a gateway, and whose tokens it may introspect; repeatable")
-	c.Flags().StringVar(&f.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic, client_secret_post or private_key_jwt, or tls_client_auth for a gateway")
-	c.Flags().StringVar(&f.sanDNS, "tls-san-dns", "", "the DNS name in its certificate, for tls_client_auth")
-	c.Flags().StringVar(&f.sanURI, "tls-san-uri", "", "the URI in its certificate, for tls_client_auth")
+	c.Flags().StringVar(&f.authMethod, "auth-method", string(authz.ClientSecretBasic), "client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth or self_signed_tls_client_auth")
+	f.tls.flags(c)
 	c.Flags().StringVar(&f.tokenFormat, "token-format", string(authz.FormatJWT), "jwt or opaque")
 	c.Flags().BoolVar(&f.nonce, "require-nonce", false, "its proofs must carry the server's nonce, whatever AUTHZ_DPOP_NONCE says")
 	c.Flags().BoolVar(&f.allowBearer, "allow-bearer", false, "let it have bearer tokens for resources that admit them")
@@ -188,8 +183,8 @@ func (f *clientFlags) client(id string) (*authz.Client, error) {
 	c := &authz.Client{
 		ID: id, AuthMethod: authz.AuthMethod(f.authMethod), TokenFormat: authz.TokenFormat(f.tokenFormat),
 		AllowBearer: f.allowBearer, RequireNonce: f.nonce, DPoPKeys: authz.DPoPKeyPolicy(f.dpopKeys), Introspects: f.introspects,
-		TLSName: authz.CertificateName{DNS: f.sanDNS, URI: f.sanURI},
-		JWKS:    set, JWKSURI: f.keys.uri,
+		TLSName: f.tls.name, CertificateBound: f.tls.bound,
+		JWKS: set, JWKSURI: f.keys.uri,
 	}
 	for _, text := range f.grants {
 		// A URI may hold an equals sign, a scope list in front of none.
@@ -208,6 +203,9 @@ func registerClient(ctx context.Context, s *postgres.Store, c *authz.Client) (cl
 	c.CreatedAt = event.At
 	v := viewClient(c)
 	event.Detail = map[string]any{"grants": v.Grants, "introspects": v.Introspects, "allow_bearer": c.AllowBearer, "require_nonce": c.RequireNonce}
+	if c.CertificateBound {
+		event.Detail["certificate_bound"] = true
+	}
 	if c.JWKS != nil || c.JWKSURI != "" {
 		maps.Copy(event.Detail, keyDetail(c))
 	}

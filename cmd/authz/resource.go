@@ -25,6 +25,7 @@ type resourceView struct {
 	Scopes      []string      `json:"scopes"`
 	TokenTTL    int           `json:"token_ttl"` // seconds
 	AllowBearer bool          `json:"allow_bearer"`
+	Certificate bool          `json:"allow_certificate_bound"`
 	Nonce       bool          `json:"require_nonce"`
 	SigningAlg  string        `json:"signing_alg,omitempty"` // none: the server's default
 	BaseURLs    []string      `json:"base_urls"`
@@ -35,7 +36,7 @@ type resourceView struct {
 
 func viewResource(r *authz.Resource) resourceView {
 	return resourceView{
-		r.URI, r.Scopes, int(r.TokenTTL / time.Second), r.AllowBearer, r.RequireNonce, string(r.SigningAlg),
+		r.URI, r.Scopes, int(r.TokenTTL / time.Second), r.AllowBearer, r.AllowCertificateBound, r.RequireNonce, string(r.SigningAlg),
 		append([]string{}, r.BaseURLs...), append([]authz.Route{}, r.Routes...), r.CreatedAt, r.UpdatedAt,
 	}
 }
@@ -44,6 +45,9 @@ func (v resourceView) text(w io.Writer) {
 	fmt.Fprintf(w, "resource      %s\nscopes        %s\ntoken ttl     %s\nallow bearer  %t\ncreated       %s\nupdated       %s\n",
 		v.URI, strings.Join(v.Scopes, " "), time.Duration(v.TokenTTL)*time.Second, v.AllowBearer,
 		v.CreatedAt.Format(time.RFC3339), v.UpdatedAt.Format(time.RFC3339))
+	if v.Certificate {
+		fmt.Fprintf(w, "certificates  tokens may be bound to one\n")
+	}
 	if v.Nonce {
 		fmt.Fprintf(w, "nonce         required\n")
 	}
@@ -68,6 +72,7 @@ type resourceFlags struct {
 	scopes      []string
 	ttl         time.Duration
 	allowBearer bool
+	certificate bool
 	nonce       bool
 	signingAlg  string
 	baseURLs    []string
@@ -76,12 +81,13 @@ type resourceFlags struct {
 }
 
 // resourceChanges are the flags that change something.
-var resourceChanges = []string{"scope", "ttl", "allow-bearer", "require-nonce", "signing-alg", "base-url", "route", "routes"}
+var resourceChanges = []string{"scope", "ttl", "allow-bearer", "allow-certificate-bound", "require-nonce", "signing-alg", "base-url", "route", "routes"}
 
 func (f *resourceFlags) register(c *cobra.Command) {
 	c.Flags().StringSliceVar(&f.scopes, "scope", nil, "scopes that the resource defines, comma-separated; repeatable")
 	c.Flags().DurationVar(&f.ttl, "ttl", authz.DefaultTokenTTL, "lifetime of its tokens: 1s to 1h")
 	c.Flags().BoolVar(&f.allowBearer, "allow-bearer", false, "admit tokens that are bound to no key, for clients that are allowed them too")
+	c.Flags().BoolVar(&f.certificate, "allow-certificate-bound", false, "admit tokens that are bound to a client's certificate and to no key, for clients that are registered so")
 	c.Flags().BoolVar(&f.nonce, "require-nonce", false, "calls through a gateway must carry the server's nonce, whatever AUTHZ_DPOP_NONCE says")
 	c.Flags().StringVar(&f.signingAlg, "signing-alg", "", "what its tokens are signed by: ES256, EdDSA, PS256 or RS256; empty for AUTHZ_SIGNING_ALG")
 	c.Flags().StringArrayVar(&f.baseURLs, "base-url", nil, "a public URL that callers reach it at, through its gateway; repeatable")
@@ -156,7 +162,7 @@ func (p *program) resourceCreate() *cobra.Command {
 				return err
 			}
 			r := &authz.Resource{
-				URI: args[0], Scopes: f.scopes, TokenTTL: f.ttl, AllowBearer: f.allowBearer,
+				URI: args[0], Scopes: f.scopes, TokenTTL: f.ttl, AllowBearer: f.allowBearer, AllowCertificateBound: f.certificate,
 				RequireNonce: f.nonce, SigningAlg: jwks.Algorithm(f.signingAlg), BaseURLs: f.baseURLs, Routes: routes,
 				CreatedAt: event.At, UpdatedAt: event.At,
 			}
@@ -278,6 +284,9 @@ func (f *resourceFlags) apply(cmd *cobra.Command, r *authz.Resource, routes []au
 	if given("allow-bearer") {
 		r.AllowBearer = f.allowBearer
 	}
+	if given("allow-certificate-bound") {
+		r.AllowCertificateBound = f.certificate
+	}
 	if given("require-nonce") {
 		r.RequireNonce = f.nonce
 	}
@@ -300,7 +309,8 @@ func resourceDetail(r *authz.Resource) map[string]any {
 	}
 	return map[string]any{
 		"scopes": r.Scopes, "token_ttl": int(r.TokenTTL / time.Second), "allow_bearer": r.AllowBearer,
-		"require_nonce": r.RequireNonce, "signing_alg": string(r.SigningAlg), "base_urls": r.BaseURLs, "routes": routes,
+		"allow_certificate_bound": r.AllowCertificateBound,
+		"require_nonce":           r.RequireNonce, "signing_alg": string(r.SigningAlg), "base_urls": r.BaseURLs, "routes": routes,
 	}
 }
 

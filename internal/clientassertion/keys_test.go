@@ -45,3 +45,24 @@ func TestOnlyUsablePublicSetsAreRegistered(t *testing.T) {
 		}
 	}
 }
+
+// FuzzKeys reads what a client's host may answer.
+func FuzzKeys(f *testing.F) {
+	f.Add([]byte(assertiontest.Set(signers()["ES256"], signers()["EdDSA"], signers()["PS256"])))
+	f.Add([]byte(`{"keys":[` + signers()["ES256"].JWK(`"use":"sig","key_ops":["verify"],"x5c":["AA=="]`) + `,{"kty":"oct","k":"AA"},null]}`))
+	f.Add([]byte(`{"keys":[]}`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		keys, err := clientassertion.Keys(doc)
+		if err != nil {
+			return
+		}
+		for _, k := range keys {
+			if len(k.Thumbprint) != 43 || len(k.KID) > 256 || k.Alg != "" && !k.Fits(k.Alg) {
+				t.Fatalf("%q: a key of odd members: %+v", doc, k)
+			}
+		}
+		if registered, err := clientassertion.RegistrableKeys(doc); err == nil && (len(registered) == 0 || len(registered) > len(keys)) {
+			t.Fatalf("%q: %d of %d keys are registered", doc, len(registered), len(keys))
+		}
+	})
+}
