@@ -38,7 +38,7 @@ var rules = map[string][]string{
 	"internal/jwksuri":                       {"internal/strictjose"},
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},
 	"internal/gatewaytest":                   {"dpopbind", "internal/pgdev/pgtest"},
-	"internal/clientcert":                    {"internal/strictjose"},
+	"internal/clientcert":                    {"go-jose", "internal/strictjose"},
 	// Certificates for tests.
 	"internal/clientcert/certtest": {},
 	// Configurations, and tests of them.
@@ -50,7 +50,7 @@ var rules = map[string][]string{
 	"examples/platform":        {},
 	"examples/platform/demo":   {"dpopbind"},
 	"internal/compose":         {},
-	"cmd/authz":                {"authz", "dpopbind", "internal/pgdev", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
+	"cmd/authz":                {"authz", "dpopbind", "internal/clientcert", "internal/pgdev", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
 }
 
 // others are the modules of others by their short names.
