@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/cargokey/authz/jwks"
 )
 
 func TestWrongPINIsGivenOnce(t *testing.T) {
