@@ -21,6 +21,7 @@ const (
 	AuditKeyRetired      AuditKind = "signing_key.retired"
 	AuditKeyRevoked      AuditKind = "signing_key.revoked"
 	AuditKeysResealed    AuditKind = "signing_key.resealed"
+	AuditKeyDestroyed    AuditKind = "signing_key.destroyed" // in an HSM; written before it is
 
 	AuditClientUpdated   AuditKind = "client.updated"
 	AuditDPoPKeyEnrolled AuditKind = "dpop_key.enrolled"

@@ -49,6 +49,10 @@ func (s *Server) notReady(ctx context.Context) string {
 	if s.keys.lacks() {
 		return "the signing key whose turn it is does not open here"
 	}
+	if err := s.keys.canSign(ctx); err != nil {
+		s.log.Warn("not ready", "cause", err)
+		return "the signing key does not sign"
+	}
 	if err := s.store.Ready(ctx, s.now()); err != nil {
 		s.log.Warn("not ready", "cause", err)
 		if errors.Is(err, ErrNotPrepared) {

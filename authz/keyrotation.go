@@ -50,6 +50,7 @@ func (k *keyring) makeDue(ctx context.Context) (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	unsettled := k.holders.settle(ctx, k.store)
 	k.inUse.Store(&algorithms)
 	now, timeline := k.now(), timelineOf(stored)
 	for _, a := range algorithms {
@@ -65,7 +66,7 @@ func (k *keyring) makeDue(ctx context.Context) (made bool, err error) {
 		}
 		made, err = made || failed == nil, errors.Join(err, failed)
 	}
-	return made, err
+	return made, errors.Join(err, unsettled)
 }
 
 // algorithms are those in use, the default first.
@@ -84,12 +85,15 @@ func (k *keyring) algorithms(ctx context.Context) ([]jwks.Algorithm, error) {
 }
 
 func (k *keyring) makeFirst(ctx context.Context, a jwks.Algorithm, now time.Time) error {
-	sealed, event, err := MakeSigningKey(k.sealer, a, now, now, ActorServer)
+	sealed, event, err := MakeSigningKey(k.holders.maker(), a, now, now, ActorServer)
 	if err != nil {
 		return err
 	}
-	if err := k.store.AddFirstSigningKey(ctx, sealed, event); err != nil {
-		return fmt.Errorf("storing the first signing key: %w", err)
+	if err = k.store.AddFirstSigningKey(ctx, sealed, event); err != nil {
+		err = fmt.Errorf("storing the first signing key: %w", err)
+	}
+	if err := errors.Join(err, k.holders.settle(ctx, k.store, sealed)); err != nil {
+		return err
 	}
 	stored, err := k.store.SigningKeys(ctx)
 	if err != nil {
@@ -102,16 +106,19 @@ func (k *keyring) makeFirst(ctx context.Context, a jwks.Algorithm, now time.Time
 }
 
 func (k *keyring) makeNext(ctx context.Context, newest jwks.Info, now time.Time) error {
-	sealed, event, err := MakeSigningKey(k.sealer, newest.Algorithm, now, now.Add(k.ahead), ActorServer)
+	sealed, event, err := MakeSigningKey(k.holders.maker(), newest.Algorithm, now, now.Add(k.ahead), ActorServer)
 	if err != nil {
 		return err
 	}
 	added, err := k.store.AddNextSigningKey(ctx, sealed, newest.KID, event)
 	if err != nil {
-		return fmt.Errorf("storing the next signing key: %w", err)
+		err = fmt.Errorf("storing the next signing key: %w", err)
 	}
 	if added {
 		return nil
+	}
+	if err := errors.Join(err, k.holders.settle(ctx, k.store, sealed)); err != nil {
+		return err
 	}
 	stored, err := k.store.SigningKeys(ctx)
 	if err != nil {
@@ -124,16 +131,12 @@ func (k *keyring) makeNext(ctx context.Context, newest jwks.Info, now time.Time)
 }
 
 // MakeSigningKey makes a key and the event of its making.
-func MakeSigningKey(sealer *jwks.Sealer, a jwks.Algorithm, now, signsFrom time.Time, actor string) (jwks.SealedKey, AuditEvent, error) {
-	key, err := jwks.Generate(a, now, signsFrom)
-	if err != nil {
-		return jwks.SealedKey{}, AuditEvent{}, err
-	}
-	sealed, err := sealer.Seal(key)
+func MakeSigningKey(holder KeyHolder, a jwks.Algorithm, now, signsFrom time.Time, actor string) (jwks.SealedKey, AuditEvent, error) {
+	sealed, err := holder.MakeKey(a, now, signsFrom)
 	if err != nil {
 		return jwks.SealedKey{}, AuditEvent{}, err
 	}
 	event := NewAuditEvent(now, AuditKeyCreated, actor)
-	event.Detail = map[string]any{"kid": sealed.KID, "alg": string(a), "signs_from": signsFrom.UTC().Format(time.RFC3339)}
+	event.Detail = map[string]any{"kid": sealed.KID, "alg": string(a), "signs_from": signsFrom.UTC().Format(time.RFC3339), "sealed_by": sealed.SealedBy}
 	return sealed, event, nil
 }

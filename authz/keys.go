@@ -32,7 +32,7 @@ const jwksMaxAge = "300"
 // keyring is the server's signing keys, as they were read last.
 type keyring struct {
 	store     Store
-	sealer    *jwks.Sealer
+	holders   keyHolders
 	now       func() time.Time
 	algorithm jwks.Algorithm // of all that no resource has chosen for
 	rotation  time.Duration  // 0: off
@@ -40,6 +40,7 @@ type keyring struct {
 	metrics   *Metrics
 	read      atomic.Pointer[keysRead]
 	inUse     atomic.Pointer[[]jwks.Algorithm] // as they were read last
+	probe     keyProbe
 
 	mu     sync.Mutex // held while keys are read or made
 	opened map[string]openedKey
@@ -74,16 +75,19 @@ func (k *keyring) sign(ctx context.Context, now time.Time, a jwks.Algorithm, typ
 	}
 	set := k.current()
 	token, kid, err = set.Sign(now, a, typ, payload)
+	if err == nil {
+		return token, kid, nil
+	}
 	if !errors.Is(err, jwks.ErrNoSigner) {
-		return token, kid, err
+		return "", "", errUnavailable("signing", err) // a device that is away
 	}
 	if err := k.renew(ctx, func(now *jwks.Set) bool { return now == set }); err != nil {
 		return "", "", errUnavailable("making a signing key", err)
 	}
-	if token, kid, err = k.current().Sign(now, a, typ, payload); errors.Is(err, jwks.ErrNoSigner) {
+	if token, kid, err = k.current().Sign(now, a, typ, payload); err != nil {
 		return "", "", errUnavailable("signing", err)
 	}
-	return token, kid, err
+	return token, kid, nil
 }
 
 // look reads the keys, and makes those that are due.
@@ -200,7 +204,7 @@ func (k *keyring) open(sealed jwks.SealedKey) (openedKey, error) {
 	if before.key != nil && bytes.Equal(before.sealed, sealed.Sealed) {
 		return before, nil
 	}
-	key, err := k.sealer.Open(sealed)
+	key, err := k.holders.open(sealed)
 	if err != nil {
 		return before, err
 	}

@@ -66,6 +66,11 @@ type Config struct {
 	// KeyPublishAhead is how long it is published before it signs; it counts where
 	// KeyRotation is not 0.
 	KeyPublishAhead time.Duration
+	// Device holds the signing keys that are made from now on, and opens those
+	// that it has made; nil: there is none.
+	Device KeyHolder
+	// SealNewKeys has Sealer hold new keys though there is a Device.
+	SealNewKeys bool
 
 	// AssertionAudienceTokenEndpoint: the aud of a client assertion may also be one of
 	// the token endpoint's URLs, for clients that know no better. What they sign for
@@ -119,7 +124,7 @@ type Server struct {
 // New makes a Server and brings the Store to where it can issue: partitions
 // around now, and a first signing key where there is none. It fails with
 // jwks.ErrSealedByAnother where none of the sealing keys has sealed the key that
-// signs.
+// signs, and with jwks.ErrHeld where a device holds it and there is none.
 func New(ctx context.Context, c Config) (*Server, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -134,8 +139,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		requireNonce:      c.RequireNonce,
 	}
 	s.keys = keyring{
-		store: c.Store, sealer: c.Sealer, now: s.now, algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm),
-		rotation: c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
+		store: c.Store, holders: keyHolders{sealer: c.Sealer, device: c.Device, sealNew: c.SealNewKeys}, now: s.now,
+		algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm),
+		rotation:  c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
 	s.gateways = gatewayTables{store: c.Store, log: c.Log, profile: c.Profile}

@@ -319,6 +319,9 @@ type Store interface {
 	// ended is not the one named after (empty: there is none), and with ErrNotFound
 	// where a key to revoke is not there.
 	AddSigningKey(ctx context.Context, key jwks.SealedKey, after string, event AuditEvent, revoked ...KeyRevocation) error
+	// SigningKeyRecorded tells whether a key is stored, once all that was under way
+	// to store keys has ended: where it says no, the key will not be there.
+	SigningKeyRecorded(ctx context.Context, kid string) (bool, error)
 	// RetireSigningKey has a key sign no more. It fails with ErrNotFound, and with
 	// ErrOnlySigner where no other key of its algorithm signs or is to sign after
 	// it; unless it may be the last one, and no resource has chosen the algorithm.

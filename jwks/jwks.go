@@ -1,12 +1,12 @@
 // Package jwks holds the server's own signing keys: making, sealing,
 // publishing, signing and verifying.
 //
-// A key is stored sealed (see Sealer) and used from a Set, an immutable
-// snapshot of all keys. Which key signs, and which are published, follows from
-// the keys' timestamps and the clock alone (see Timeline), so that instances
-// that share the stored keys agree without speaking to each other; a key is
-// published before it signs and for as long as what it signed lives, so that a
-// rotation breaks nothing.
+// A key is stored sealed (see Sealer), or a device holds its private part (see
+// Hold), and it is used from a Set, an immutable snapshot of all keys. Which key
+// signs, and which are published, follows from the keys' timestamps and the clock
+// alone (see Timeline), so that instances that share the stored keys agree without
+// speaking to each other; a key is published before it signs and for as long as
+// what it signed lives, so that a rotation breaks nothing.
 //
 // The package trusts whoever stores sealed keys with their availability only,
 // and with when they end: a sealed key that was altered, or whose metadata was,

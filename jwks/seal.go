@@ -13,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ErrSealedByAnother is returned by Sealer.Open for a key that another sealing
@@ -26,9 +27,9 @@ const SealingKeySize = 32
 // sealing key.
 type SealedKey struct {
 	Info
-	PublicJWK []byte // JSON, for those who look at the table
-	Sealed    []byte // nonce, then AES-256-GCM of the PKCS #8 private key
-	SealedBy  string // Sealer.ID of the sealing key
+	PublicJWK []byte // JSON, for those who look at the table, and for OpenHeld
+	Sealed    []byte // nonce, then AES-256-GCM of the PKCS #8 private key; see Hold for another kind
+	SealedBy  string // Sealer.ID of the sealing key, or the URI of the device (Held)
 }
 
 // Sealer seals and opens signing keys with AES-256-GCM. It does not print its keys.
@@ -114,9 +115,25 @@ func (s *Sealer) Seal(k *Key) (SealedKey, error) {
 	return sealed, nil
 }
 
+// MakeKey makes a key that signs by an algorithm from signsFrom on, sealed.
+func (s *Sealer) MakeKey(a Algorithm, createdAt, signsFrom time.Time) (SealedKey, error) {
+	k, err := Generate(a, createdAt, signsFrom)
+	if err != nil {
+		return SealedKey{}, err
+	}
+	return s.Seal(k)
+}
+
+// Discard is for a key of MakeKey's that was not stored: nothing of it is left.
+func (s *Sealer) Discard(SealedKey) error { return nil }
+
 // Open makes a stored key usable. It returns ErrSealedByAnother for a key that
-// none of the sealing keys has sealed, and fails on a key that was altered.
+// none of the sealing keys has sealed, ErrHeld for one that a device holds, and
+// fails on a key that was altered.
 func (s *Sealer) Open(sealed SealedKey) (*Key, error) {
+	if sealed.Held() {
+		return nil, fmt.Errorf("%w: key %s is in %s", ErrHeld, sealed.KID, sealed.SealedBy)
+	}
 	aead, ok := s.aeads[sealed.SealedBy]
 	if !ok {
 		return nil, fmt.Errorf("%w: key %s was sealed by %s, and here is %s", ErrSealedByAnother, sealed.KID, sealed.SealedBy, s.ids())
@@ -148,8 +165,7 @@ func (s *Sealer) Open(sealed SealedKey) (*Key, error) {
 
 // boundData is authenticated with the sealed key, so that whoever writes to
 // the table cannot give one key another's name or algorithm, or make it sign at
-// another time. When it ends is written later, without a sealing key. PublicJWK
-// is for readers of the table only.
+// another time. When it ends is written later, without a sealing key.
 func (k SealedKey) boundData() []byte {
 	return fmt.Appendf(nil, "authz signing key\x00%s\x00%s\x00%d\x00%d",
 		k.KID, k.Algorithm, k.CreatedAt.UnixMicro(), k.SignsFrom.UnixMicro())

@@ -139,6 +139,16 @@ func (s *Set) Sign(now time.Time, a Algorithm, typ string, payload []byte) (toke
 	return token, key.KID, err
 }
 
+// Probe tells whether the key signs that Sign would use. Where there is none it
+// fails with ErrNoSigner.
+func (s *Set) Probe(now time.Time, a Algorithm) error {
+	key := s.signer(a, now)
+	if key == nil {
+		return fmt.Errorf("%w: %s", ErrNoSigner, a)
+	}
+	return key.Probe()
+}
+
 // Verify checks that token is a compact JWS of type typ that a key of the set
 // signed, one that is not revoked, and returns its payload. It checks no claim.
 func (s *Set) Verify(token, typ string) ([]byte, error) {

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,29 +12,59 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/internal/clientcert"
 	"github.com/cargokey/authz/storage/postgres"
 )
 
 // keyFlags say which public keys a client authenticates by.
-type keyFlags struct{ file, uri string }
+type keyFlags struct {
+	files []string
+	uri   string
+}
 
 func (f *keyFlags) flags(c *cobra.Command) {
-	c.Flags().StringVar(&f.file, "jwks", "", "FILE: its public keys, a JWK set, for private_key_jwt and self_signed_tls_client_auth")
+	c.Flags().StringArrayVar(&f.files, "jwks", nil, "FILE: its public keys, a JWK set or PEM certificates, for private_key_jwt and self_signed_tls_client_auth; repeatable")
 	c.Flags().StringVar(&f.uri, "jwks-uri", "", "URL: where it publishes them instead; https")
 	completeFiles(c, "jwks")
 	c.MarkFlagsMutuallyExclusive("jwks", "jwks-uri")
 }
 
-// read returns the set in the file, nil where none is named.
+// read returns the set of the keys in all files, nil where none is named.
 func (f *keyFlags) read() ([]byte, error) {
-	if f.file == "" {
+	if len(f.files) == 0 {
 		return nil, nil
 	}
-	text, err := os.ReadFile(f.file)
-	if err != nil {
-		return nil, fmt.Errorf("--jwks: %w", err)
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
 	}
-	return text, nil
+	for _, file := range f.files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("--jwks: %w", err)
+		}
+		keys, err := keysIn(text)
+		if err != nil {
+			return nil, fmt.Errorf("--jwks: %s: %w", file, err)
+		}
+		set.Keys = append(set.Keys, keys...)
+	}
+	return json.Marshal(set)
+}
+
+// keysIn reads a JWK set, whose keys are judged where they are registered, or
+// certificates.
+func keysIn(text []byte) ([]json.RawMessage, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("-----BEGIN ")) {
+		return clientcert.JWKs(text)
+	}
+	var set struct{ Keys []json.RawMessage }
+	if err := json.Unmarshal(text, &set); err != nil {
+		return nil, fmt.Errorf("neither a JWK set nor PEM certificates: %w", err)
+	}
+	if len(set.Keys) == 0 {
+		return nil, errors.New(`a JWK set has "keys"; a single JWK goes into {"keys": […]}`)
+	}
+	return set.Keys, nil
 }
 
 // clientKeyView is a registered key as the commands print it.

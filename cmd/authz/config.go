@@ -42,6 +42,11 @@ type config struct {
 	TokenEndpointAliases []string       `split_words:"true" desc:"other URLs of the token endpoint that a client may sign as htu, comma-separated"`
 	KeyEncryptionKey     secret         `split_words:"true" desc:"seals the signing keys at rest: 32 random bytes, base64 (openssl rand -base64 32); several, comma-separated, while one is replaced: the first seals, all open"`
 	KeyEncryptionKeyFile string         `split_words:"true" desc:"a file to read it from instead"`
+	Pkcs11Module         string         `split_words:"true" desc:"path of an HSM's PKCS #11 module: new signing keys are made in the HSM and do not leave it; needs the next two, and a build with -tags pkcs11"`
+	Pkcs11Token          string         `split_words:"true" desc:"label of the HSM's token"`
+	Pkcs11Pin            secret         `split_words:"true" desc:"PIN of the token's user"`
+	Pkcs11PinFile        string         `split_words:"true" desc:"a file to read it from instead"`
+	Pkcs11NewKeys        newKeys        `split_words:"true" default:"hsm" desc:"hsm or sealed: where new signing keys are, if there is an HSM; sealed is the way back, while those in the HSM end"`
 	SigningAlg           signingAlg     `split_words:"true" default:"ES256" desc:"ES256, EdDSA, PS256 or RS256: what tokens are signed by, where their resource has not chosen, and all else"`
 	KeyRotation          time.Duration  `split_words:"true" default:"720h" desc:"how often a new signing key takes over: 24h or more, and twice the next one; 0 for never"`
 	KeyPublishAhead      time.Duration  `split_words:"true" default:"24h" desc:"how long a signing key is in the JWKS before it signs: 3h to 720h"`

@@ -27,7 +27,7 @@ func unsetAll(t *testing.T) {
 func TestEachFieldIsReadFromTheVariableThatHelpNames(t *testing.T) {
 	values := map[string]string{
 		"slice": "http://a.test,http://b.test", "time.Duration": "42s", "slog.Level": "error",
-		"main.logFormat": "text", "main.nonceMode": "required", "main.signingAlg": "EdDSA", "main.profile": "fapi2", "main.clientCertMode": "request", "string": "something", "bool": "true", "main.secret": "something",
+		"main.logFormat": "text", "main.nonceMode": "required", "main.signingAlg": "EdDSA", "main.newKeys": "sealed", "main.profile": "fapi2", "main.clientCertMode": "request", "string": "something", "bool": "true", "main.secret": "something",
 	}
 	fields := 0
 	for f := range reflect.TypeFor[config]().Fields() {
@@ -78,6 +78,7 @@ func TestVariableNamesAreTheDocumentedOnes(t *testing.T) {
 		"AUTHZ_GATEWAY_SOCKETS", "AUTHZ_GATEWAY_LISTEN", "AUTHZ_GATEWAY_TLS_CERT_FILE", "AUTHZ_GATEWAY_TLS_KEY_FILE", "AUTHZ_GATEWAY_CLIENT_CA_FILE",
 		"AUTHZ_DATABASE_URL", "AUTHZ_DATABASE_URL_FILE",
 		"AUTHZ_TOKEN_ENDPOINT_ALIASES", "AUTHZ_KEY_ENCRYPTION_KEY", "AUTHZ_KEY_ENCRYPTION_KEY_FILE",
+		"AUTHZ_PKCS11_MODULE", "AUTHZ_PKCS11_TOKEN", "AUTHZ_PKCS11_PIN", "AUTHZ_PKCS11_PIN_FILE", "AUTHZ_PKCS11_NEW_KEYS",
 		"AUTHZ_SIGNING_ALG", "AUTHZ_KEY_ROTATION", "AUTHZ_KEY_PUBLISH_AHEAD",
 		"AUTHZ_DPOP_NONCE", "AUTHZ_DPOP_NONCE_SECRET", "AUTHZ_DPOP_NONCE_SECRET_FILE",
 		"AUTHZ_TLS_CERT_FILE", "AUTHZ_TLS_KEY_FILE",

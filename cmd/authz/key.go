@@ -32,7 +32,7 @@ type keyView struct {
 
 func (p *program) keyCommand() *cobra.Command {
 	return group("key", "List, rotate and revoke the server's signing keys", "  authz key list",
-		p.keyList(), p.keyRotate(), p.keyRetire(), p.keyRevoke(), p.keyReseal())
+		p.keyList(), p.keyRotate(), p.keyRetire(), p.keyRevoke(), p.keyReseal(), p.keyDestroy())
 }
 
 // signingKeys are all keys and their timeline.
@@ -85,7 +85,8 @@ func (p *program) keyList() *cobra.Command {
 		Long: `List the signing keys and where each is in its life: published (in the JWKS, not yet
 signing), signing, retired (in the JWKS for as long as what it signed lives), removed,
 or revoked. One that was called off before it signed anything is retired too, and
-signs from never. SEALED BY is a digest of the key encryption key.`,
+signs from never. SEALED BY says where the private key is: sealed in the database, by
+the key encryption key of this digest, or in the HSM of this pkcs11: URI.`,
 		Example: "  authz key list --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
@@ -138,7 +139,8 @@ func (p *program) keyRotate() *cobra.Command {
 		Use: "rotate", Short: "Make the next signing key", Args: cobra.NoArgs,
 		Long: `Make the next signing key of an algorithm. It is published now and signs once
 AUTHZ_KEY_PUBLISH_AHEAD has passed, so that nobody sees a token by a key that is not
-known yet. Needs AUTHZ_KEY_ENCRYPTION_KEY.
+known yet. Needs AUTHZ_KEY_ENCRYPTION_KEY, or AUTHZ_PKCS11_MODULE and what belongs to
+it, as the servers have them.
 
 --now is for a key that may be in other hands: the new one signs at once, and all
 others of the algorithm that are published are revoked. What they have signed is
@@ -153,11 +155,15 @@ signatures alone believes it until it reads the JWKS again.`,
 			if err := c.validateKeyRotation(); err != nil {
 				return err
 			}
-			sealer, err := c.sealer()
+			maker, end, err := c.keyMaker()
 			if err != nil {
 				return err
 			}
-			r := rotation{sealer: sealer, algorithm: jwks.Algorithm(c.SigningAlg), ahead: c.KeyPublishAhead, atOnce: atOnce}
+			defer end()
+			r := rotation{
+				maker: maker, toSeal: c.Pkcs11NewKeys == newKeysSealed,
+				algorithm: jwks.Algorithm(c.SigningAlg), ahead: c.KeyPublishAhead, atOnce: atOnce,
+			}
 			if alg != "" {
 				r.algorithm = jwks.Algorithm(alg)
 			}
@@ -183,7 +189,8 @@ func (a signingAlg) String() string { return string(a) }
 
 // rotation is what "authz key rotate" is to do.
 type rotation struct {
-	sealer    *jwks.Sealer
+	maker     authz.KeyHolder
+	toSeal    bool // also where the key before is in an HSM
 	algorithm jwks.Algorithm
 	ahead     time.Duration
 	atOnce    bool
@@ -204,7 +211,10 @@ func (r rotation) run(ctx context.Context, s *postgres.Store) (rotated, error) {
 		return rotated{}, fmt.Errorf("key %s is published already, and signs from %s on; where keys are in other hands, give --now",
 			newest.KID, newest.SignsFrom.UTC().Format(time.RFC3339))
 	}
-	sealed, event, err := authz.MakeSigningKey(r.sealer, r.algorithm, at, signsFrom, operatorEvent(authz.AuditKeyCreated).Actor)
+	if err := r.staysInHSM(stored, newest); err != nil {
+		return rotated{}, err
+	}
+	sealed, event, err := authz.MakeSigningKey(r.maker, r.algorithm, at, signsFrom, operatorEvent(authz.AuditKeyCreated).Actor)
 	if err != nil {
 		return rotated{}, err
 	}
@@ -216,10 +226,29 @@ func (r rotation) run(ctx context.Context, s *postgres.Store) (rotated, error) {
 			revocations = append(revocations, revocation(k.KID, "replaced at once by "+sealed.KID))
 		}
 	}
-	if err := s.AddSigningKey(ctx, sealed, newest.KID, event, revocations...); err != nil {
+	err = s.AddSigningKey(ctx, sealed, newest.KID, event, revocations...)
+	if err != nil && sealed.Held() {
+		err = errors.Join(err, authz.DiscardUnrecorded(ctx, s, r.maker, sealed))
+	}
+	if err != nil {
 		return rotated{}, about("signing keys by", string(r.algorithm), err)
 	}
 	return done, nil
+}
+
+// staysInHSM keeps an operator who has not set the servers' variables from taking
+// the keys out of the HSM unawares.
+func (r rotation) staysInHSM(stored []jwks.SealedKey, newest jwks.Info) error {
+	if _, sealed := r.maker.(*jwks.Sealer); !sealed || r.toSeal {
+		return nil
+	}
+	for _, k := range stored {
+		if k.KID == newest.KID && k.Held() {
+			return fmt.Errorf("key %s is in %s, and the next one would not be: set AUTHZ_PKCS11_MODULE, AUTHZ_PKCS11_TOKEN and AUTHZ_PKCS11_PIN, or AUTHZ_PKCS11_NEW_KEYS=sealed",
+				k.KID, k.SealedBy)
+		}
+	}
+	return nil
 }
 
 // revocation is an operator's revocation of a signing key.
@@ -309,9 +338,10 @@ func (v resealed) text(w io.Writer) {
 func (p *program) keyReseal() *cobra.Command {
 	return &cobra.Command{
 		Use: "reseal", Short: "Seal all signing keys with the first key encryption key", Args: cobra.NoArgs,
-		Long: `Seal all signing keys with the first key of AUTHZ_KEY_ENCRYPTION_KEY. Give the new key
-first and the old one after it, here and to every server, before; take the old one
-away after. Either all keys are sealed anew or none is.`,
+		Long: `Seal all signing keys, but for those in an HSM, with the first key of
+AUTHZ_KEY_ENCRYPTION_KEY. Give the new key first and the old one after it, here and to
+every server, before; take the old one away after. Either all keys are sealed anew or
+none is.`,
 		Example: "  AUTHZ_KEY_ENCRYPTION_KEY=NEW,OLD authz key reseal",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := readConfig()
@@ -341,7 +371,7 @@ func reseal(ctx context.Context, s *postgres.Store, sealer *jwks.Sealer) (reseal
 	done := resealed{sealer.ID(), []string{}, []string{}}
 	var anew []jwks.SealedKey
 	for _, k := range stored {
-		if k.SealedBy == sealer.ID() {
+		if k.Held() || k.SealedBy == sealer.ID() {
 			continue
 		}
 		key, err := sealer.Open(k)

@@ -106,12 +106,20 @@ func (p *program) serve(ctx context.Context) error {
 		},
 		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
 	}
+	endHSM, err := c.useHSM(&i.config)
+	if err != nil {
+		return err
+	}
+	defer endHSM()
 	err = i.run(ctx, func() error {
 		log.Info("ready", "issuer", c.Issuer, "listen", public.Addr().String(), "internal_listen", internal.Addr().String())
 		return nil
 	})
 	if errors.Is(err, jwks.ErrSealedByAnother) {
 		return fmt.Errorf("AUTHZ_KEY_ENCRYPTION_KEY is not the key that sealed this database's signing keys: %w", err)
+	}
+	if errors.Is(err, jwks.ErrHeld) {
+		return fmt.Errorf("AUTHZ_PKCS11_MODULE is not set, and the key that signs is in an HSM: %w", err)
 	}
 	return err
 }

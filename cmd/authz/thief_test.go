@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/clientcert/certtest"
 	"github.com/cargokey/authz/jwks"
 	"github.com/cargokey/authz/storage/postgres"
 )
@@ -29,6 +28,7 @@ type theft struct {
 	typed  map[int]bool // the blocks of the page
 	server string       // the process that serves
 	starts int
+	issuer *certtest.Authority
 	backup []jwks.SealedKey
 	stolen *jwks.Set
 }
@@ -42,7 +42,8 @@ func thiefCommands(pageOf func(name string) theftPage) map[string]func(*testscri
 		"page": (*theft).pageCommand, "site": (*theft).siteCommand, "serve": (*theft).serveCommand,
 		"backup": (*theft).backupCommand, "unseal": (*theft).unsealCommand, "forge": (*theft).forgeCommand,
 		"believed": (*theft).believedCommand, "active": (*theft).activeCommand, "nonced": (*theft).noncedCommand,
-		"certified": (*theft).certifiedCommand,
+		"authority": (*theft).authorityCommand, "certificate": (*theft).certificateCommand,
+		"certified": (*theft).certifiedCommand, "shown": (*theft).shownCommand,
 	} {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 			th := ts.Value(theftKey{}).(*theft)
@@ -154,7 +155,7 @@ func (th *theft) believedCommand(ts *testscript.TestScript, neg bool, args []str
 		ts.Fatalf("usage: believed FILE")
 	}
 	time.Sleep(1100 * time.Millisecond) // for so long the JWKS may be the one before
-	response, err := http.Get(ts.Getenv("AUTHZ_ISSUER") + "/.well-known/jwks.json")
+	response, err := httpClient(ts, "").Get(ts.Getenv("AUTHZ_ISSUER") + "/.well-known/jwks.json")
 	ts.Check(err)
 	defer response.Body.Close()
 	var set jose.JSONWebKeySet
@@ -174,7 +175,7 @@ func (th *theft) activeCommand(ts *testscript.TestScript, neg bool, args []strin
 	} else if len(args) != 1 {
 		ts.Fatalf("usage: active FILE [GATEWAY SECRET]")
 	}
-	status, body := postForm(ts, http.DefaultClient, ts.Getenv("AUTHZ_ISSUER"), "/oauth/introspect", func(r *http.Request) {
+	status, body := postForm(ts, httpClient(ts, ""), ts.Getenv("AUTHZ_ISSUER"), "/oauth/introspect", func(r *http.Request) {
 		r.SetBasicAuth(id, secret)
 	}, url.Values{"token": {strings.TrimSpace(ts.ReadFile(args[0]))}})
 	succeeds(ts, neg, isActive(status, body))
@@ -215,7 +216,7 @@ func (th *theft) noncedCommand(ts *testscript.TestScript, neg bool, args []strin
 	ts.Check(err)
 	proof, err := key.Proof(http.MethodPost, ts.Getenv("AUTHZ_ISSUER")+"/oauth/token", time.Now(), dpopbind.ProofOptions{Nonce: nonces.Current()})
 	ts.Check(err)
-	status, body := postForm(ts, http.DefaultClient, ts.Getenv("AUTHZ_ISSUER"), "/oauth/token", func(r *http.Request) {
+	status, body := postForm(ts, httpClient(ts, ""), ts.Getenv("AUTHZ_ISSUER"), "/oauth/token", func(r *http.Request) {
 		r.SetBasicAuth(ts.Getenv("CLIENT"), ts.Getenv("SECRET"))
 		r.Header.Set("DPoP", proof)
 	}, url.Values{"grant_type": {"client_credentials"}})
@@ -226,23 +227,4 @@ func (th *theft) noncedCommand(ts *testscript.TestScript, neg bool, args []strin
 		ts.Fatalf("it is not challenged: %d %s", status, body)
 	}
 	succeeds(ts, neg, err)
-}
-
-// certified CERTIFICATE FILE: the gateway with this certificate, and the key beside it,
-// finds the token in the file active.
-func (th *theft) certifiedCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) != 2 {
-		ts.Fatalf("usage: certified CERTIFICATE FILE")
-	}
-	pair, err := tls.LoadX509KeyPair(ts.MkAbs(args[0]+".pem"), ts.MkAbs(args[0]+".key"))
-	ts.Check(err)
-	authorities := x509.NewCertPool()
-	authorities.AppendCertsFromPEM([]byte(ts.ReadFile("ca.pem")))
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: authorities, MinVersion: tls.VersionTLS13},
-	}}
-	status, body := postForm(ts, client, "https://"+ts.Getenv("AUTHZ_GATEWAY_LISTEN"), "/oauth/introspect", func(*http.Request) {},
-		url.Values{"token": {strings.TrimSpace(ts.ReadFile(args[1]))}})
-	succeeds(ts, neg, isActive(status, body))
 }

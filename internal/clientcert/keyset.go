@@ -4,7 +4,12 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"fmt"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cargokey/authz/internal/strictjose"
 )
@@ -23,4 +28,27 @@ func KeyIn(keys []strictjose.SetKey, c *x509.Certificate) (string, error) {
 		}
 	}
 	return "", ErrNotInSet
+}
+
+// JWKs returns for each certificate of a PEM file the JWK that registers it and no
+// other of its key: the public key, with the certificate as its x5c (RFC 8705
+// §2.2.2).
+func JWKs(text []byte) (keys []json.RawMessage, err error) {
+	for len(bytes.TrimSpace(text)) > 0 {
+		block, rest := pem.Decode(text)
+		if block == nil || block.Type != "CERTIFICATE" {
+			return nil, errors.New("it holds something else than PEM certificates")
+		}
+		text = rest
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("a certificate: %w", err)
+		}
+		key, err := (jose.JSONWebKey{Key: c.PublicKey, Certificates: []*x509.Certificate{c}, Use: "sig"}).MarshalJSON()
+		if err != nil {
+			return nil, fmt.Errorf("a certificate's key: %w", err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }

@@ -133,6 +133,21 @@ func (s *Store) AddSigningKey(ctx context.Context, k jwks.SealedKey, after strin
 	})
 }
 
+// SigningKeyRecorded is authz.Store's. Whoever adds a key holds the lock from before
+// the row to the end of the commit.
+func (s *Store) SigningKeyRecorded(ctx context.Context, kid string) (recorded bool, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockSigningKeysSQL); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, signingKeyExistsSQL, kid).Scan(&recorded)
+	})
+	if err != nil {
+		return false, fmt.Errorf("looking for a signing key: %w", err)
+	}
+	return recorded, nil
+}
+
 // RetireSigningKey is authz.Store's.
 func (s *Store) RetireSigningKey(ctx context.Context, kid string, last bool, event authz.AuditEvent) error {
 	return s.changeSigningKeys(ctx, "retiring a signing key", event, func(tx pgx.Tx) error {

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -136,4 +137,27 @@ func TestServersRoleCannotAddKeysAtWill(t *testing.T) {
 	if _, err := server.Exec(t.Context(), `select authz.add_first_signing_key('q', 'HS256', '{}', '', 'x', now(), now())`); sqlState(err) != "23514" { // check_violation
 		t.Errorf("a key of no known algorithm: %v", err)
 	}
+}
+
+func TestKeyIsNotToldToBeMissingWhileItMayStillBeRecorded(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	s, adder := open(t, db.ServerURL, postgres.AsServer()), connect(t, db.OwnerURL)
+	now := clock()
+	tx, err := adder.Begin(t.Context())
+	must(t, err)
+	_, err = tx.Exec(t.Context(), `select authz.add_first_signing_key('late', 'ES256', '{}', '', 'one', $1, $1)`, now)
+	must(t, err)
+	waiting, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if recorded, err := s.SigningKeyRecorded(waiting, "late"); err == nil {
+		t.Errorf("told %v before the commit", recorded)
+	}
+	told := make(chan bool, 1)
+	go func() {
+		recorded, err := s.SigningKeyRecorded(t.Context(), "late")
+		told <- err == nil && recorded
+	}()
+	must(t, tx.Commit(t.Context()))
+	same(t, true, <-told)
 }

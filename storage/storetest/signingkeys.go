@@ -26,6 +26,7 @@ func signingKeys() []property {
 		{"KeyRetiresIfAnotherCouldTakeOver", retiredKey},
 		{"RevokedKeyStaysAsItIs", revokedSigningKey},
 		{"KeysAreSealedAnewAllOrNone", resealedKeys},
+		{"KeyIsRecordedOrNot", recordedKey},
 		{"AlgorithmOfAResourceComesWithItsGrants", resourceAlgorithm},
 	}
 }
@@ -348,6 +349,21 @@ func revokedSigningKey(t *testing.T, w *world) {
 		return w.Operator.RevokeSigningKey(ctx, "x", w.event(authz.AuditKeyRevoked))
 	})
 	w.refuses(t, nil, func() error { return w.Servers[0].RevokeSigningKey(ctx, "a", w.event(authz.AuditKeyRevoked)) })
+}
+
+func recordedKey(t *testing.T, w *world) {
+	w.populate(t)
+	ctx := t.Context()
+	w.addKey(t, w.month("a"), "")
+	must(t, w.Operator.RevokeSigningKey(ctx, "a", w.event(authz.AuditKeyRevoked)))
+	w.addKey(t, w.sealedKey("b"), "")
+	for _, s := range []authz.Store{w.Operator, w.Servers[0], w.Servers[1]} {
+		for kid, want := range map[string]bool{"a": true, "b": true, "c": false, "": false} {
+			recorded, err := s.SigningKeyRecorded(ctx, kid)
+			must(t, err)
+			same(t, want, recorded)
+		}
+	}
 }
 
 func resealedKeys(t *testing.T, w *world) {
