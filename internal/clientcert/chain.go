@@ -1,6 +1,7 @@
 package clientcert
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -8,13 +9,18 @@ import (
 	"time"
 )
 
-// maxIntermediates bounds what a stranger can have verified: a chain is a leaf,
-// one or two authorities between, and a root.
-const maxIntermediates = 5
+// Bounds of what a stranger can have verified: a chain is a leaf, one or two
+// authorities between, and a root; and crypto/tls, which a proxy may not be, takes
+// no longer keys either.
+const (
+	maxIntermediates = 5
+	maxRSABits       = 8192
+)
 
 var (
 	errManyIntermediates = fmt.Errorf("more than %d certificates come with the client's", maxIntermediates)
 	errNoAuthorities     = errors.New("there are no authorities to verify a certificate by")
+	errLongKey           = fmt.Errorf("a certificate has an RSA key of more than %d bits", maxRSABits)
 	errNotForClients     = errors.New("the certificate is not one for clients: its extended key usage lacks clientAuth")
 )
 
@@ -28,6 +34,8 @@ func (p *Presented) Verify(authorities *x509.CertPool, at time.Time) error {
 		return errNoAuthorities
 	case len(p.Intermediates) > maxIntermediates:
 		return errManyIntermediates
+	case slices.ContainsFunc(append([]*x509.Certificate{p.Leaf}, p.Intermediates...), hasLongKey):
+		return errLongKey
 	case !slices.Contains(p.Leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth):
 		return errNotForClients
 	}
@@ -47,4 +55,9 @@ func (p *Presented) Verify(authorities *x509.CertPool, at time.Time) error {
 		return fmt.Errorf("the certificate is not of a known authority (%T)", err)
 	}
 	return nil
+}
+
+func hasLongKey(c *x509.Certificate) bool {
+	key, ok := c.PublicKey.(*rsa.PublicKey)
+	return ok && key.N.BitLen() > maxRSABits
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"net"
 	"net/url"
 	"slices"
@@ -71,6 +72,10 @@ func TestCertificateIsVerifiedForClientsAtItsTime(t *testing.T) {
 		if err := p.Verify(root.Pool(), row.at); (err == nil) != row.ok {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	long := &x509.Certificate{PublicKey: &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 9000), E: 65537}}
+	if err := (&clientcert.Presented{Leaf: good.Leaf, Intermediates: []*x509.Certificate{long}}).Verify(root.Pool(), now); err == nil {
+		t.Error("with a key that takes long to verify by: verified")
 	}
 	p := clientcert.Presented{Leaf: good.Leaf}
 	if err := p.Verify(nil, now); err == nil {

@@ -166,7 +166,11 @@ func (s *site) startCommand(at At, command Command) {
 func (s *site) awaitRoutes() {
 	s.t.Helper()
 	deadline := time.Now().Add(patience)
-	for readLabel.send(s.t, s.listen).status == http.StatusNotFound {
+	ask := func() answer { return readLabel.send(s.t, s.listen) }
+	if s.scheme == "https" {
+		ask = func() answer { return readLabel.sendTLS(s.t, s.listen, nil) }
+	}
+	for ask().status == http.StatusNotFound {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s has no route for %s:\n%s", s.gateway.Name, readLabel.target, &s.front.printed)
 		}

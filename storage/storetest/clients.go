@@ -238,10 +238,15 @@ func certificateNames(t *testing.T, w *world) {
 	create := func(c *authz.Client) func() error {
 		return func() error { return w.Operator.CreateClient(ctx, c, w.event(authz.AuditClientCreated)) }
 	}
-	dns := w.certified("by-dns", name{DNS: "gw.example.com"}, labels)
-	uri := w.certified("by-uri", name{URI: "spiffe://example.com/gw"}, labels, rates)
-	for _, c := range []*authz.Client{dns, uri} {
+	for id, n := range map[string]name{
+		"by-dns": {DNS: "gw.example.com"}, "by-uri": {URI: "spiffe://example.com/gw"}, "by-ip": {IP: "192.0.2.7"},
+		"by-email": {Email: "gw@example.com"}, "by-subject": {SubjectDN: "CN=gw,O=Example"},
+	} {
+		c := w.certified(id, n, labels, rates)
 		must(t, create(c)())
+		if !slices.ContainsFunc(w.table(t).Gateways, func(g authz.Gateway) bool { return g.ID == id && g.TLSName == n }) {
+			t.Errorf("%s: the gateway table does not have its name", id)
+		}
 		for _, s := range []authz.Store{w.Operator, w.Servers[0], w.Servers[1]} {
 			got, err := s.Client(ctx, c.ID, w.now)
 			must(t, err)

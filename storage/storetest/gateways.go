@@ -13,7 +13,7 @@ func gateways() []property {
 	return []property{
 		{"ItTellsExactlyWhatIsRegistered", tableTells},
 		{"ItTellsUntilWhenASecretIsInForce", tableTellsEnds},
-		{"ClientOfACertificateIsNotProvenByASecret", tableTellsNoSecret},
+		{"ClientOfAnotherMethodIsNotProvenByASecret", tableTellsNoSecret},
 		{"GenerationIsOfOneRegistration", generations},
 		{"ItIsOfOneMoment", tableOfOneMoment},
 		{"EachChangeEndsTheTablesOfBefore", changesEndTables},
@@ -155,14 +155,23 @@ func tableTellsEnds(t *testing.T, w *world) {
 // A client has one method.
 func tableTellsNoSecret(t *testing.T, w *world) {
 	w.populate(t)
-	c := w.certified("by-dns", authz.CertificateName{DNS: "gw.example.com"}, labels)
-	c.Secrets = []authz.Digest{randomDigest()}
-	create(c)(t, w)
-	for _, g := range w.table(t).Gateways {
-		if g.ID == c.ID && len(g.Secrets) != 0 {
-			t.Errorf("%+v", g)
+	byName := w.certified("by-dns", authz.CertificateName{DNS: "gw.example.com"}, labels)
+	for _, c := range []*authz.Client{byName, w.keyedGateway("by-key", authz.PrivateKeyJWT), w.keyedGateway("by-own-certificate", authz.SelfSignedTLSClientAuth)} {
+		c.Secrets = []authz.Digest{randomDigest()}
+		create(c)(t, w)
+		for _, g := range w.table(t).Gateways {
+			if g.ID == c.ID && len(g.Secrets) != 0 {
+				t.Errorf("%+v", g)
+			}
 		}
 	}
+}
+
+// keyedGateway is a gateway with keys of its own.
+func (w *world) keyedGateway(id string, method authz.AuthMethod) *authz.Client {
+	c := w.gateway(id, labels)
+	c.AuthMethod, c.JWKS, c.KeyNames = method, []byte(`{"keys": []}`), []string{newJKT()}
+	return c
 }
 
 func generations(t *testing.T, w *world) {

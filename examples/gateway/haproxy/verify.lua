@@ -23,10 +23,16 @@ local function refuse(txn, answer)
     txn:done(reply)
 end
 
+-- certificate is the caller's, as RFC 9440 writes it: never what the caller says.
+local function certificate(txn)
+    local der = txn:get_var("txn.client_cert")
+    return der and { ":" .. der .. ":" } or {}
+end
+
 core.register_action("verify", { "http-req" }, function(txn)
     local asked = txn.http:req_get_headers()
     local answer = core.httpclient():get {
-        url = verify .. "?resource=https://labels.carrier.test&assertion=true&scope=" .. txn:get_var("txn.scope"),
+        url = verify .. "?resource=https://labels.carrier.test&assertion=true&client_cert=true&scope=" .. txn:get_var("txn.scope"),
         headers = {
             ["x-gateway-authorization"] = { "Basic " .. credentials },
             ["x-forwarded-method"] = { txn.sf:method() },
@@ -36,6 +42,7 @@ core.register_action("verify", { "http-req" }, function(txn)
             -- As they came, also two of them; and nothing else that the client sent.
             ["authorization"] = list(asked["authorization"]),
             ["dpop"] = list(asked["dpop"]),
+            ["client-cert"] = certificate(txn),
         },
         timeout = 1000, -- milliseconds; HAProxy tries four times
     }
