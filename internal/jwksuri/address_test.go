@@ -41,6 +41,8 @@ func TestURIsThatMayBeRegistered(t *testing.T) {
 		"https://user@labels.example.com/": false, "https://labels.example.com/#k": false, "https://labels.example.com/a b": false,
 		"https:labels.example.com": false, "file:///etc/passwd": false, "https://labels.example.com/\x00": false, "https://lábels.example.com/": false,
 		"https://labels.example.com/" + strings.Repeat("x", 2048): false, "ftp://labels.example.com/": false, "HTTPS://labels.example.com/": true,
+		"https://labels.example.com:65535/": true, "https://labels.example.com:0/": false, "https://labels.example.com:00/": false,
+		"https://labels.example.com:65536/": false, "https://labels.example.com:/": false, "https://[fd00::1]:/": false,
 	} {
 		if err := jwksuri.Validate(uri); (err == nil) != ok {
 			t.Errorf("%.60q: %v", uri, err)
