@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/cargokey/authz/internal/clientassertion"
 	"github.com/cargokey/authz/internal/clientcert"
 	"github.com/cargokey/authz/internal/strictjose"
 )
@@ -84,24 +83,12 @@ func (s *Server) provenBy(ctx context.Context, client *Client, certificate *clie
 	}
 }
 
-// keyOfCertificate finds the certificate's key among those that are registered or,
-// where the client publishes them, among those of now: it may be new.
+// keyOfCertificate finds the certificate's key among the client's: it may be new.
 func (s *Server) keyOfCertificate(ctx context.Context, client *Client, c *x509.Certificate) (name string, err error) {
-	if client.JWKSURI == "" {
-		keys, err := clientassertion.Keys(client.JWKS)
-		if err != nil {
-			return "", fmt.Errorf("its JWKS %w", err)
-		}
-		return clientcert.KeyIn(keys, c)
-	}
-	for _, read := range []func(context.Context, string) ([]strictjose.SetKey, error){s.assertions.remote.Keys, s.assertions.remote.Again} {
-		keys, err := read(ctx, client.JWKSURI)
-		if err != nil {
-			return "", fmt.Errorf("its keys cannot be had: %s", strictjose.Printable(err.Error(), maxCause))
-		}
-		if name, err = clientcert.KeyIn(keys, c); err == nil {
-			return name, nil
-		}
-	}
-	return "", clientcert.ErrNotInSet
+	missing := func(err error) bool { return errors.Is(err, clientcert.ErrNotInSet) }
+	err = s.findKey(ctx, client, missing, func(keys []strictjose.SetKey) (err error) {
+		name, err = clientcert.KeyIn(keys, c)
+		return err
+	})
+	return name, err
 }
