@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -125,38 +124,6 @@ func revocation(kid, reason string) authz.KeyRevocation {
 		event.Detail["reason"] = reason
 	}
 	return authz.KeyRevocation{KID: kid, Event: event}
-}
-
-func (p *program) keyRetire() *cobra.Command {
-	var last bool
-	c := &cobra.Command{
-		Use: "retire KID", Short: "Have a signing key sign no more", Args: oneArgument,
-		Long: `Have a signing key sign no more. What it has signed stays good, and the key stays
-published for as long as that lives. The next key takes over at once, if one is
-published; else it is refused. --last retires it all the same, once no server
-(AUTHZ_SIGNING_ALG) and no resource signs by its algorithm: a server that still does
-makes another key at once.`,
-		Example: "  authz key retire 4cVJxNKJnJQTbWTqWnyTZC2QrWnP4mVHh1p0cPpqTQw",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
-				event := operatorEvent(authz.AuditKeyRetired)
-				event.Detail = map[string]any{"kid": args[0]}
-				err := s.RetireSigningKey(ctx, args[0], last, event)
-				switch {
-				case errors.Is(err, authz.ErrOnlySigner) && last:
-					err = fmt.Errorf("%w, and a resource has chosen it: see authz resource list", err)
-				case errors.Is(err, authz.ErrOnlySigner):
-					err = fmt.Errorf("%w: make one (authz key rotate), or give --last where no server and no resource signs by it any more", err)
-				}
-				if err != nil {
-					return about("signing key", args[0], err)
-				}
-				return p.print(map[string]string{"retired": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "retired", args[0]) })
-			})
-		},
-	}
-	c.Flags().BoolVar(&last, "last", false, "though no other key of its algorithm takes over")
-	return c
 }
 
 func (p *program) keyRevoke() *cobra.Command {
