@@ -180,6 +180,14 @@ func readSecret(variable string, value secret, file string) (string, error) {
 	return read, nil
 }
 
+// databaseVariable is the one that the URL is from.
+func (c *config) databaseVariable() string {
+	if c.DatabaseURLFile != "" {
+		return "AUTHZ_DATABASE_URL_FILE"
+	}
+	return "AUTHZ_DATABASE_URL"
+}
+
 // database is the URL, which every command but a few needs.
 func (c *config) database() (string, error) {
 	url, err := readSecret("AUTHZ_DATABASE_URL", c.DatabaseURL, c.DatabaseURLFile)
