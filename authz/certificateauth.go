@@ -18,8 +18,7 @@ import (
 // (RFC 6749 §2.3: one method a request), and may still be what a token is bound to.
 func certificateAlone(ctx context.Context, h http.Header, form url.Values) bool {
 	certificate, ok := ctx.Value(shownKey{}).(shown)
-	return ok && !errors.Is(certificate.err, clientcert.ErrNone) && len(h.Values("Authorization")) == 0 &&
-		!form.Has("client_secret") && !presentsAssertion(form)
+	return ok && !errors.Is(certificate.err, clientcert.ErrNone) && presentsNothing(h, form)
 }
 
 // clientOfCertificate is authenticateClient by RFC 8705 §2. Whatever is wrong
@@ -28,17 +27,17 @@ func certificateAlone(ctx context.Context, h http.Header, form url.Values) bool 
 func (s *Server) clientOfCertificate(ctx context.Context, form url.Values) (*Client, error) {
 	id := form.Get("client_id")
 	if !validClientID(id) { // RFC 8705 §2: it is there in every request
-		return nil, errInvalidClient(errors.New("a certificate, and no client_id beside it"))
+		return nil, errCertificate(errors.New("a certificate, and no client_id beside it"))
 	}
 	certificate, err := s.shownCertificate(ctx)
 	if err != nil {
-		return nil, errInvalidClient(err)
+		return nil, errCertificate(s.aboutClient(ctx, id, err))
 	}
 	verified := s.verifyChain(certificate)
 	client, err := s.store.Client(ctx, id, s.now())
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return nil, errInvalidClient(errors.New("unknown client"))
+		return nil, errCertificate(errors.New("unknown client"))
 	case err != nil:
 		return nil, errUnavailable("reading the client", err)
 	}
@@ -65,21 +64,24 @@ func (s *Server) provenBy(ctx context.Context, client *Client, certificate *clie
 	switch client.AuthMethod {
 	case TLSClientAuth: // RFC 8705 §2.1
 		if err := verified; err != nil {
-			return "", errInvalidClient(fmt.Errorf("client %s: %w", client.ID, err))
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, err))
 		}
 		names, err := namesOf(certificate.Leaf)
-		if err != nil || !slices.Contains(names, client.TLSName) {
-			return "", errInvalidClient(errors.New("the certificate has not the name of client " + client.ID))
+		if err != nil {
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, err))
+		}
+		if !slices.Contains(names, client.TLSName) {
+			return "", errCertificate(errAnotherName(client, names))
 		}
 		return clientcert.Thumbprint(certificate.Leaf), nil
 	case SelfSignedTLSClientAuth: // RFC 8705 §2.2
 		key, err := s.keyOfCertificate(ctx, client, certificate.Leaf)
 		if err != nil {
-			return "", errInvalidClient(fmt.Errorf("client %s: %w", client.ID, err))
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, err))
 		}
 		return key, nil
 	default:
-		return "", errInvalidClient(fmt.Errorf("client %s is registered for %s, and has shown a certificate", client.ID, client.AuthMethod))
+		return "", errCertificate(fmt.Errorf("client %s is registered for %s, and has shown a certificate alone", client.ID, client.AuthMethod))
 	}
 }
 
