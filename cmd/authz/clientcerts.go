@@ -81,8 +81,8 @@ func (c *config) clientCertificates(log *slog.Logger) (authz.ClientCertificates,
 		return authz.ClientCertificates{}, fmt.Errorf("AUTHZ_TLS_CLIENT_CA_FILE: %w", err)
 	}
 	certificates.Authorities = func() *x509.CertPool {
-		pool, _ := authorities.get() // what was read once stays
-		return pool
+		known, _ := authorities.get() // what was read once stays
+		return known.pool
 	}
 	return certificates, nil
 }

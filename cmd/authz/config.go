@@ -36,7 +36,7 @@ type config struct {
 	GatewayListen        string         `split_words:"true" desc:"address of a listener for gateways with certificates of their own (tls_client_auth); needs the next three"`
 	GatewayTLSCertFile   string         `split_words:"true" desc:"its certificate chain, PEM; read again when it changes"`
 	GatewayTLSKeyFile    string         `split_words:"true" desc:"its private key, PEM"`
-	GatewayClientCAFile  string         `split_words:"true" desc:"the authorities that gateways' certificates are from, PEM, and nobody else's"`
+	GatewayClientCAFile  string         `split_words:"true" desc:"the authorities that gateways' certificates are from, PEM, and nobody else's; read again when it changes"`
 	DatabaseURL          secret         `split_words:"true" desc:"Postgres: postgres://user:password@host/database"`
 	DatabaseURLFile      string         `split_words:"true" desc:"a file to read it from instead"`
 	TokenEndpointAliases []string       `split_words:"true" desc:"other URLs of the token endpoint that a client may sign as htu, comma-separated"`

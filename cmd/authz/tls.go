@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -37,24 +36,6 @@ func newCertificate(certFile, keyFile string, log *slog.Logger) *reread[*tls.Cer
 		read: func() (*tls.Certificate, error) {
 			pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 			return &pair, err
-		},
-	}
-}
-
-// newAuthorities are the certificates of one file.
-func newAuthorities(file string, log *slog.Logger) *reread[*x509.CertPool] {
-	return &reread[*x509.CertPool]{
-		what: "file of authorities", files: []string{file}, log: log,
-		read: func() (*x509.CertPool, error) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				return nil, err
-			}
-			pool := x509.NewCertPool()
-			if !pool.AppendCertsFromPEM(text) {
-				return nil, fmt.Errorf("%s holds no certificate", file)
-			}
-			return pool, nil
 		},
 	}
 }
