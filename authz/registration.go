@@ -118,6 +118,13 @@ type Client struct {
 	// tls_client_certificate_bound_access_tokens).
 	CertificateBound bool
 
+	// Generation is the Store's: another one with each registration, with each
+	// disabling, and when its tokens are revoked.
+	Generation int64
+	// AuthRevision is the Store's: another one with each change of its keys or of its
+	// certificate's name.
+	AuthRevision int64
+
 	CreatedAt   time.Time
 	DisabledAt  time.Time // zero: enabled
 	Secrets     []Digest  // those in force

@@ -189,8 +189,9 @@ type Store interface {
 	// further cost.
 	Claimant(ctx context.Context, id string, secret Digest, now time.Time) (*Client, error)
 	Clients(ctx context.Context, now time.Time) ([]*Client, error)
-	// CreateClient fails with ErrExists, ErrNameTaken or ErrNotDefined. Tokens of an earlier
-	// client of the same ID stay inactive.
+	// CreateClient fails with ErrExists, ErrNameTaken or ErrNotDefined, and sets
+	// c.Generation and c.AuthRevision. Tokens of an earlier client of the same ID stay
+	// inactive.
 	CreateClient(ctx context.Context, c *Client, event AuditEvent) error
 	// SetClientDisabled fails with ErrNotFound. Enabling a client does not
 	// bring back the tokens from before.

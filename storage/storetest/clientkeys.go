@@ -43,10 +43,15 @@ func keysReplaced(t *testing.T, w *world) {
 		written := e
 		written.ClientID = c.ID
 		w.writes(t, func() error { return w.Operator.SetClientKeys(t.Context(), c.ID, jwks, names, uri, e) }, written)
-		c.JWKS, c.KeyNames, c.JWKSURI = jwks, names, uri
-		same(t, c, w.registeredClient(t, c.ID))
+		got := w.registeredClient(t, c.ID)
+		if got.AuthRevision == c.AuthRevision {
+			t.Error("the AuthRevision is that of before")
+		}
+		c.JWKS, c.KeyNames, c.JWKSURI, c.AuthRevision = jwks, names, uri, got.AuthRevision
+		same(t, c, got)
 	}
 	set(nil, nil, "https://keyed.example.com/jwks")
+	set(nil, nil, "https://keyed.example.com/jwks") // the same anew
 	set([]byte(`{"keys": [1]}`), []string{"three"}, "")
 }
 
