@@ -98,7 +98,7 @@ func certificateBound(t *testing.T, w *world) {
 	i := bearer(w.issue())
 	i.Token.X5T = newJKT()
 	must(t, w.Servers[0].RecordToken(t.Context(), i))
-	got, err := w.Servers[1].ActiveToken(t.Context(), i.Token.Digest, edge, w.now)
+	got, err := w.Servers[1].ActiveToken(t.Context(), i.Token.Digest, w.caller(edge), w.now)
 	must(t, err)
 	same(t, &i.Token, got)
 }
