@@ -108,7 +108,8 @@ type Client struct {
 	// method is TLSClientAuth.
 	TLSName CertificateName
 	// JWKS are its public keys (RFC 7517 §5) where its method is PrivateKeyJWT or
-	// SelfSignedTLSClientAuth and JWKSURI does not say where they are.
+	// SelfSignedTLSClientAuth and JWKSURI does not say where they are. Validate leaves
+	// what is read of them, and nothing else.
 	JWKS    []byte
 	JWKSURI string
 	// KeyNames are the thumbprints (RFC 7638) of JWKS, sorted.
