@@ -47,6 +47,9 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 	if errors.Is(err, ErrClientGone) {
 		return errInvalidClient(err)
 	}
+	if err == nil && !s.profile.holds(t) {
+		err = ErrNotFound
+	}
 	active := err == nil
 	ev.active = &active
 	switch {
