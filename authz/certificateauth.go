@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/cargokey/authz/internal/clientassertion"
 	"github.com/cargokey/authz/internal/clientcert"
 	"github.com/cargokey/authz/internal/strictjose"
 )
@@ -19,8 +18,7 @@ import (
 // (RFC 6749 §2.3: one method a request), and may still be what a token is bound to.
 func certificateAlone(ctx context.Context, h http.Header, form url.Values) bool {
 	certificate, ok := ctx.Value(shownKey{}).(shown)
-	return ok && !errors.Is(certificate.err, clientcert.ErrNone) && len(h.Values("Authorization")) == 0 &&
-		!form.Has("client_secret") && !presentsAssertion(form)
+	return ok && !errors.Is(certificate.err, clientcert.ErrNone) && presentsNothing(h, form)
 }
 
 // clientOfCertificate is authenticateClient by RFC 8705 §2. Whatever is wrong
@@ -29,17 +27,17 @@ func certificateAlone(ctx context.Context, h http.Header, form url.Values) bool 
 func (s *Server) clientOfCertificate(ctx context.Context, form url.Values) (*Client, error) {
 	id := form.Get("client_id")
 	if !validClientID(id) { // RFC 8705 §2: it is there in every request
-		return nil, errInvalidClient(errors.New("a certificate, and no client_id beside it"))
+		return nil, errCertificate(errors.New("a certificate, and no client_id beside it"))
 	}
 	certificate, err := s.shownCertificate(ctx)
 	if err != nil {
-		return nil, errInvalidClient(err)
+		return nil, errCertificate(s.aboutClient(ctx, id, err))
 	}
 	verified := s.verifyChain(certificate)
 	client, err := s.store.Client(ctx, id, s.now())
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return nil, errInvalidClient(errors.New("unknown client"))
+		return nil, errCertificate(errors.New("unknown client"))
 	case err != nil:
 		return nil, errUnavailable("reading the client", err)
 	}
@@ -66,42 +64,33 @@ func (s *Server) provenBy(ctx context.Context, client *Client, certificate *clie
 	switch client.AuthMethod {
 	case TLSClientAuth: // RFC 8705 §2.1
 		if err := verified; err != nil {
-			return "", errInvalidClient(fmt.Errorf("client %s: %w", client.ID, err))
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, err))
 		}
 		names, err := namesOf(certificate.Leaf)
-		if err != nil || !slices.Contains(names, client.TLSName) {
-			return "", errInvalidClient(errors.New("the certificate has not the name of client " + client.ID))
+		if err != nil {
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, err))
+		}
+		if !slices.Contains(names, client.TLSName) {
+			return "", errCertificate(errAnotherName(client, names))
 		}
 		return clientcert.Thumbprint(certificate.Leaf), nil
 	case SelfSignedTLSClientAuth: // RFC 8705 §2.2
 		key, err := s.keyOfCertificate(ctx, client, certificate.Leaf)
 		if err != nil {
-			return "", errInvalidClient(fmt.Errorf("client %s: %w", client.ID, err))
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, err))
 		}
 		return key, nil
 	default:
-		return "", errInvalidClient(fmt.Errorf("client %s is registered for %s, and has shown a certificate", client.ID, client.AuthMethod))
+		return "", errCertificate(fmt.Errorf("client %s is registered for %s, and has shown a certificate alone", client.ID, client.AuthMethod))
 	}
 }
 
-// keyOfCertificate finds the certificate's key among those that are registered or,
-// where the client publishes them, among those of now: it may be new.
+// keyOfCertificate finds the certificate's key among the client's: it may be new.
 func (s *Server) keyOfCertificate(ctx context.Context, client *Client, c *x509.Certificate) (name string, err error) {
-	if client.JWKSURI == "" {
-		keys, err := clientassertion.Keys(client.JWKS)
-		if err != nil {
-			return "", fmt.Errorf("its JWKS %w", err)
-		}
-		return clientcert.KeyIn(keys, c)
-	}
-	for _, read := range []func(context.Context, string) ([]strictjose.SetKey, error){s.assertions.remote.Keys, s.assertions.remote.Again} {
-		keys, err := read(ctx, client.JWKSURI)
-		if err != nil {
-			return "", fmt.Errorf("its keys cannot be had: %s", strictjose.Printable(err.Error(), maxCause))
-		}
-		if name, err = clientcert.KeyIn(keys, c); err == nil {
-			return name, nil
-		}
-	}
-	return "", clientcert.ErrNotInSet
+	missing := func(err error) bool { return errors.Is(err, clientcert.ErrNotInSet) }
+	err = s.findKey(ctx, client, missing, func(keys []strictjose.SetKey) (err error) {
+		name, err = clientcert.KeyIn(keys, c)
+		return err
+	})
+	return name, err
 }

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -91,12 +92,13 @@ func (p Profile) authMethods(all []AuthMethod) []AuthMethod {
 }
 
 // errRuledOut says what a client is to authenticate by instead of a secret, to
-// whoever asks: the secret is not looked at.
-func errRuledOut() *oauthError {
+// whoever asks: the secret is not looked at. The log names a client that is
+// registered, since it is one that was forgotten.
+func (s *Server) errRuledOut(ctx context.Context, clientID string) *oauthError {
 	return &oauthError{
 		status: http.StatusUnauthorized, code: codeInvalidClient, header: basicChallenge(),
 		description: "This server holds to the FAPI 2.0 Security Profile: a client authenticates by private_key_jwt or by a certificate, and not by a secret.",
-		cause:       errSecretRuledOut,
+		cause:       s.aboutClient(ctx, clientID, errSecretRuledOut),
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/freeport"
 	"github.com/cargokey/authz/internal/pgdev/pgtest"
 )
 
@@ -83,7 +84,7 @@ type serving struct {
 
 func (s *site) start(t *testing.T) *serving {
 	t.Helper()
-	address := "127.0.0.1:" + freePort(t)
+	address := freeport.Address(t)
 	env := append(s.server[:len(s.server):len(s.server)], "AUTHZ_LISTEN="+address, "AUTHZ_INTERNAL_LISTEN=127.0.0.1:0")
 	p := startAuthz(t, s.program, env, "serve")
 	s.printers = append(s.printers, p)

@@ -123,6 +123,9 @@ func (p *program) revokeMany(ctx context.Context, f revocationFlags) error {
 		}
 		return p.print(map[string]string{"revoked": what, what: name}, func(w io.Writer) {
 			fmt.Fprintf(w, "revoked all tokens of %s %s\n", strings.ReplaceAll(what, "_", " "), name)
+			if f.jkt != "" {
+				fmt.Fprintln(w, "and the key itself, for good: no client gets a token for it any more, and none can enrol it; its clients need another key")
+			}
 		})
 	})
 }

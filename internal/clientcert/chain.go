@@ -22,6 +22,7 @@ var (
 	errNoAuthorities     = errors.New("there are no authorities to verify a certificate by")
 	errLongKey           = fmt.Errorf("a certificate has an RSA key of more than %d bits", maxRSABits)
 	errNotForClients     = errors.New("the certificate is not one for clients: its extended key usage lacks clientAuth")
+	errNotOfClients      = errors.New("an authority between the certificate and the known one is not for clients' certificates: its extended key usage lacks clientAuth")
 )
 
 // Verify holds that a certificate is of one of the authorities, for clients, at
@@ -36,8 +37,6 @@ func (p *Presented) Verify(authorities *x509.CertPool, at time.Time) error {
 		return errManyIntermediates
 	case slices.ContainsFunc(append([]*x509.Certificate{p.Leaf}, p.Intermediates...), hasLongKey):
 		return errLongKey
-	case !slices.Contains(p.Leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth):
-		return errNotForClients
 	}
 	if err := InTime(p.Leaf, at); err != nil {
 		return err
@@ -50,9 +49,20 @@ func (p *Presented) Verify(authorities *x509.CertPool, at time.Time) error {
 		Roots: authorities, Intermediates: intermediates, CurrentTime: at,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
-	if err != nil {
+	// Whose it is before what it is for: whether one that anybody can have made says
+	// that it is for clients is beside the point.
+	var invalid x509.CertificateInvalidError
+	forClients := slices.Contains(p.Leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage && forClients:
+		return errNotOfClients
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		return errNotForClients
+	case err != nil:
 		// x509's texts quote the certificate, and it is a stranger's so far.
 		return fmt.Errorf("the certificate is not of a known authority (%T)", err)
+	case !forClients: // of an authority, and for anything or for what it does not say
+		return errNotForClients
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,22 @@ func TestCertificateIsVerifiedForClientsAtItsTime(t *testing.T) {
 		p := clientcert.Presented{Leaf: row.certificate.Leaf, Intermediates: row.intermediates}
 		if err := p.Verify(root.Pool(), row.at); (err == nil) != row.ok {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Whose it is comes before what it is for.
+	for name, row := range map[string]struct {
+		certificate certtest.Certificate
+		want        string
+	}{
+		"self-signed, for nothing that it says": {certtest.SelfSigned(t, usages([]x509.ExtKeyUsage{}...)), "known authority"},
+		"another authority's, for servers only": {stranger.Issue(t, usages(x509.ExtKeyUsageServerAuth)), "known authority"},
+		"for servers only":                      {root.Issue(t, usages(x509.ExtKeyUsageServerAuth)), "lacks clientAuth"},
+		"for anything":                          {root.Issue(t, usages(x509.ExtKeyUsageAny)), "lacks clientAuth"},
+		"without a usage":                       {root.Issue(t, usages([]x509.ExtKeyUsage{}...)), "lacks clientAuth"},
+	} {
+		p := clientcert.Presented{Leaf: row.certificate.Leaf}
+		if err := p.Verify(root.Pool(), now); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v, want %q", name, err, row.want)
 		}
 	}
 	long := &x509.Certificate{PublicKey: &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 9000), E: 65537}}
