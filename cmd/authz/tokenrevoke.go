@@ -96,7 +96,7 @@ func revokeToken(ctx context.Context, s *postgres.Store, text string, event auth
 	if jti, err := authz.ParseJTI(text); err == nil {
 		return s.RevokeTokenByJTI(ctx, jti, event)
 	}
-	return s.RevokeToken(ctx, authz.DigestOf(text), "", event)
+	return s.RevokeToken(ctx, authz.DigestOf(text), authz.Caller{}, event)
 }
 
 // revokeMany revokes what carries one name.

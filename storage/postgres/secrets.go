@@ -14,16 +14,33 @@ import (
 // inForce is which of a client's secrets s counts at $1.
 const inForce = `not s.ended and (s.expires_at is null or s.expires_at > $1)`
 
-// stillProvenSQL holds of the client c while it has what the credential names, of
-// what is kept here: whoever authenticated a moment before by what was taken away
-// gets nothing any more. That a secret has run out since then does no harm.
-func stillProvenSQL(credential string) string {
+// stillProvenSQL holds of the client c while it is enabled, of the registration that
+// somebody authenticated as, and has what the credential names: whoever did so a
+// moment before by what was taken away gets nothing any more. That a secret has run
+// out since then does no harm. What is not kept here, keys at a URL and a name in a
+// certificate, is as it was while the revision is.
+func stillProvenSQL(credential, generation, revision string) string {
+	return registeredStillSQL(generation) + ` and` + provenStillSQL(credential, revision)
+}
+
+// callerSQL is stillProvenSQL for those too whom a listener knows without a
+// credential.
+func callerSQL(credential, generation, revision string) string {
+	return registeredStillSQL(generation) + ` and (` + credential + `::text is null or` + provenStillSQL(credential, revision) + `)`
+}
+
+func registeredStillSQL(generation string) string {
+	return `
+  c.disabled_at is null and c.generation = ` + generation
+}
+
+func provenStillSQL(credential, revision string) string {
 	return `
   case
     when c.token_endpoint_auth_method in ('client_secret_basic', 'client_secret_post') then exists (
       select from authz.client_secrets s where s.client_id = c.id and not s.ended and encode(substr(s.digest, 1, 6), 'hex') = ` + credential + `)
     when c.key_names is not null then ` + credential + ` = any (c.key_names)
-    else ` + credential + ` is not null
+    else ` + credential + `::text is not null and c.auth_revision = ` + revision + `
   end`
 }
 

@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"Secrets":       secrets(),
 		"ClientKeys":    clientKeys(),
 		"Assertions":    assertions(),
+		"Callers":       callers(),
 		"Resources":     resources(),
 		"SigningKeys":   signingKeys(),
 		"Upkeep":        upkeep(),
