@@ -23,7 +23,8 @@ func certificateAlone(ctx context.Context, h http.Header, form url.Values) bool 
 
 // clientOfCertificate is authenticateClient by RFC 8705 §2. Whatever is wrong
 // before the client is proven, the answer is the same, and the work as well: the
-// chain is verified before anybody is looked up.
+// chain is verified before anybody is looked up, which costs a stranger's next to
+// nothing.
 func (s *Server) clientOfCertificate(ctx context.Context, form url.Values) (*Client, error) {
 	id := form.Get("client_id")
 	if !validClientID(id) { // RFC 8705 §2: it is there in every request
@@ -33,7 +34,8 @@ func (s *Server) clientOfCertificate(ctx context.Context, form url.Values) (*Cli
 	if err != nil {
 		return nil, errCertificate(s.aboutClient(ctx, id, err))
 	}
-	verified := s.verifyChain(certificate)
+	verified, err := s.verifyChain(certificate)
+	chain := verifiedChain{verified, err}
 	client, err := s.store.Client(ctx, id, s.now())
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -41,7 +43,7 @@ func (s *Server) clientOfCertificate(ctx context.Context, form url.Values) (*Cli
 	case err != nil:
 		return nil, errUnavailable("reading the client", err)
 	}
-	if client.Credential, err = s.provenBy(ctx, client, certificate, verified); err != nil {
+	if client.Credential, err = s.provenBy(ctx, client, certificate, chain); err != nil {
 		return nil, err
 	}
 	if client.Disabled() {
@@ -52,21 +54,33 @@ func (s *Server) clientOfCertificate(ctx context.Context, form url.Values) (*Cli
 
 var errNoTLSClientAuth = errors.New("tls_client_auth: there are no authorities to verify a certificate by")
 
-func (s *Server) verifyChain(certificate *clientcert.Presented) error {
+func (s *Server) verifyChain(certificate *clientcert.Presented) (clientcert.Verified, error) {
 	if s.certificates.Authorities == nil {
-		return errNoTLSClientAuth
+		return clientcert.Verified{}, errNoTLSClientAuth
 	}
 	return certificate.Verify(s.certificates.Authorities(), s.now())
 }
 
+// verifiedChain is what verifyChain has found.
+type verifiedChain struct {
+	clientcert.Verified
+	err error
+}
+
+var errGatewaysName = errors.New("it is a gateway's, which is known by a name in its certificate at the listener for gateways only")
+
 // provenBy returns the name of what proves that the certificate is the client's.
-func (s *Server) provenBy(ctx context.Context, client *Client, certificate *clientcert.Presented, verified error) (credential string, err error) {
+func (s *Server) provenBy(ctx context.Context, client *Client, certificate *clientcert.Presented, chain verifiedChain) (credential string, err error) {
 	switch client.AuthMethod {
 	case TLSClientAuth: // RFC 8705 §2.1
-		if err := verified; err != nil {
-			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, err))
+		if chain.err != nil {
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, chain.err))
 		}
-		names, err := namesOf(certificate.Leaf)
+		// The authorities here are not for gateways: theirs are at a listener of their own.
+		if len(client.Introspects) > 0 {
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, errGatewaysName))
+		}
+		names, err := namesOf(certificate.Leaf, chain.Verified)
 		if err != nil {
 			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, err))
 		}

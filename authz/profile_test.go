@@ -259,7 +259,7 @@ func TestFAPI2IsWhatTheMetadataTells(t *testing.T) {
 	a := s.get("/.well-known/oauth-authorization-server")
 	for member, want := range map[string][]any{
 		"token_endpoint_auth_methods_supported":         {"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"},
-		"introspection_endpoint_auth_methods_supported": {"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"},
+		"introspection_endpoint_auth_methods_supported": {"private_key_jwt", "self_signed_tls_client_auth"},
 		"revocation_endpoint_auth_methods_supported":    {"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"},
 		"dpop_signing_alg_values_supported":             {"ES256", "EdDSA", "PS256", "Ed25519"},
 	} {

@@ -58,8 +58,11 @@ func (c *config) clientCertProxies() ([]netip.Prefix, error) {
 	for _, text := range c.ClientCertProxies {
 		text = strings.TrimSpace(text)
 		p, err := netip.ParsePrefix(text)
-		if err != nil || p != p.Masked() || p.Bits() == 0 {
+		if err != nil {
 			return nil, badValue("AUTHZ_CLIENT_CERT_PROXIES", text, fieldTag("ClientCertProxies", "desc"))
+		}
+		if err := authz.ValidateProxies(p); err != nil {
+			return nil, fmt.Errorf("%w: %w", badValue("AUTHZ_CLIENT_CERT_PROXIES", text, fieldTag("ClientCertProxies", "desc")), err)
 		}
 		proxies = append(proxies, p)
 	}

@@ -19,7 +19,7 @@ import (
 // gatewayListener is a listener that tells by itself which gateway is there.
 type gatewayListener struct {
 	net.Listener
-	identify func(*http.Request) authz.GatewayClaim
+	identify func(*http.Request, time.Time) authz.GatewayClaim
 }
 
 // validateGateways checks the variables of both kinds.
