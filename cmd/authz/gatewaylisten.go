@@ -157,10 +157,10 @@ func (c *config) listenMutualTLS(log *slog.Logger) (gatewayListener, error) {
 		now.ClientCAs = authorities.pool
 		return now, nil
 	}
-	return gatewayListener{tls.NewListener(l, listening), func(r *http.Request) authz.GatewayClaim {
+	return gatewayListener{tls.NewListener(l, listening), func(r *http.Request, at time.Time) authz.GatewayClaim {
 		if authorities, err := known.get(); err != nil || !authorities.stillKnow(r.TLS) {
 			return authz.GatewayClaim{}
 		}
-		return authz.CertificateGateway(r)
+		return authz.CertificateGateway(r, at)
 	}}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cargokey/authz/internal/clientcert/certtest"
+	"github.com/cargokey/authz/internal/freeport"
 )
 
 // asGateway introspects by a connection, or tells that there is none: 0.
@@ -39,7 +40,7 @@ func TestGatewaysAreKnownByTheAuthoritiesOfTheMoment(t *testing.T) {
 		files.put(t, file, text, at)
 	}
 	put(one.PEM())
-	address := "127.0.0.1:" + freePort(t)
+	address := freeport.Address(t)
 	s.server = append(s.server, "AUTHZ_GATEWAY_LISTEN="+address, "AUTHZ_GATEWAY_TLS_CERT_FILE="+files.cert,
 		"AUTHZ_GATEWAY_TLS_KEY_FILE="+files.key, "AUTHZ_GATEWAY_CLIENT_CA_FILE="+file)
 	runAuthz(t, s.program, s.env, "client", "create", "edge", "--introspects", testResource, "--auth-method", "tls_client_auth", "--tls-san-dns", "edge.test")

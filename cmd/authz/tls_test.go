@@ -226,7 +226,7 @@ func TestFileIsReadAgainThoughItLooksTheSame(t *testing.T) {
 	r.now = func() time.Time { return now }
 	holds := func(when string, want *certtest.Authority) {
 		t.Helper()
-		if pool, err := r.get(); err != nil || !pool.Equal(want.Pool()) {
+		if a, err := r.get(); err != nil || !a.pool.Equal(want.Pool()) {
 			t.Errorf("%s: it holds others, %v", when, err)
 		}
 	}
