@@ -94,3 +94,21 @@ func TestGatewayThatIsDisabledMeanwhileIsToldNothing(t *testing.T) {
 		w.asserted.Add(1) // spent all the same
 	}
 }
+
+// What an operator sets anew is fetched anew, whatever was kept of it.
+func TestURLThatIsSetAnewIsTrustedForNothingOfBefore(t *testing.T) {
+	t.Parallel()
+	w, host := newWorld(t), newKeyHost(t)
+	i, key := w.instance(host.trusted), newKey(t)
+	signer := assertiontest.NewSigner("ES256")
+	c := w.asserting(authz.Client{JWKSURI: host.URL}, signer)
+	host.publishes(signer)
+	if a := i.assertedToken(c, key); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	host.document.Store("") // an outage
+	w.operates(w.owner.SetClientKeys(t.Context(), c.ID, nil, nil, host.URL, operatorEvent(authz.AuditClientUpdated)))
+	if a := i.assertedToken(c, key); a.status != http.StatusUnauthorized {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
