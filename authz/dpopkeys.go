@@ -51,6 +51,7 @@ type Endorsement struct {
 	// where that was one.
 	Credential string
 	Assertion  *Spending
+	TLSName    CertificateName // as Issue's
 }
 
 // ValidJKT tells whether s can be the thumbprint of a key: the base64url encoding

@@ -42,9 +42,9 @@ var (
 	ErrOnlySigner = errors.New("is the only signing key of its algorithm: no other takes over")
 	// ErrSigningKeyRevoked: the key that signed the token was revoked meanwhile.
 	ErrSigningKeyRevoked = errors.New("the signing key was revoked")
-	// ErrClientGone: the client was disabled or deleted, or its secret was ended at
-	// once, since it authenticated.
-	ErrClientGone = errors.New("the client was disabled or deleted, or its secret was ended")
+	// ErrClientGone: the client was disabled or deleted, or what it authenticated by
+	// was taken from it, since it did.
+	ErrClientGone = errors.New("the client was disabled or deleted, or what it authenticated by was taken from it")
 	// ErrNotPrepared: the database answers, and tokens cannot be recorded in it.
 	ErrNotPrepared = errors.New("the database's schema is not one that this build knows, or it is read-only, or lacks a partition for now")
 	// ErrNoSecrets: the client is known by its certificate or by its keys.
@@ -162,7 +162,10 @@ type Issue struct {
 	// Assertion is what the client has authenticated by (RFC 7523 §2.2); nil: by
 	// something else.
 	Assertion *Spending
-	Event     AuditEvent
+	// TLSName is the name that the client was known by when it authenticated, where
+	// it has one.
+	TLSName CertificateName
+	Event   AuditEvent
 }
 
 // Store keeps registrations, tokens, spent proofs, signing keys and the audit
@@ -208,6 +211,12 @@ type Store interface {
 	// SetClientKeys replaces the public keys of a client: the set and the names of
 	// its keys, or the URL where they are. It fails with ErrNotFound and ErrNoKeys.
 	SetClientKeys(ctx context.Context, id string, jwks []byte, names []string, uri string, event AuditEvent) error
+	// SetClientCertificate changes the name that a client by TLSClientAuth is known
+	// by in its certificate, and whether tokens are bound to its certificate; for a
+	// client by another method the latter alone. From then on the name before is
+	// nobody's. It fails with ErrNotFound, with ErrChanged where the client has not
+	// the terms from any more, and with ErrNameTaken.
+	SetClientCertificate(ctx context.Context, id string, from, to CertificateTerms, event AuditEvent) error
 	// ClientSecrets lists a client's secrets, the latest first, with those that
 	// have ended and are still kept, or fails with ErrNotFound.
 	ClientSecrets(ctx context.Context, id string) ([]ClientSecret, error)
@@ -229,8 +238,8 @@ type Store interface {
 	// step: of any number of calls with the same proof or assertion, on any number
 	// of instances, one succeeds and all others fail with ErrProofSpent or
 	// ErrAssertionSpent, and spend nothing. It fails with
-	// ErrClientGone where the client is not enabled or has not the secret or key
-	// that Credential names any more, with ErrKeyNotAdmitted where
+	// ErrClientGone where the client is not enabled, has not the secret or key
+	// that Credential names any more or has not TLSName, with ErrKeyNotAdmitted where
 	// it may have no token for this DPoP key (or none without one), and with
 	// ErrSigningKeyRevoked. Where the client's keys are by first use, the first one
 	// is enrolled in the same step, with an event of its own: of several at once,
@@ -281,8 +290,7 @@ type Store interface {
 	RemoveKey(ctx context.Context, clientID, jkt string, event AuditEvent) error
 	// EndorseKey enrols a key that an enrolled one vouches for, and spends both
 	// proofs of it: of any number of equal calls one succeeds, and the others fail
-	// with ErrProofSpent. It fails with ErrClientGone where the client is not
-	// enabled, with ErrNotEndorsed, and with ErrKeyNotAdmitted where the new key is
+	// with ErrProofSpent. It fails with ErrClientGone as RecordToken does, with ErrNotEndorsed, and with ErrKeyNotAdmitted where the new key is
 	// revoked or has been ended; then it writes nothing. It fails as well, as
 	// RecordToken does that enrols a first key, where the event is two hours off the
 	// Store's own clock.

@@ -16,16 +16,22 @@ const inForce = `not s.ended and (s.expires_at is null or s.expires_at > $1)`
 
 // stillProvenSQL holds of the client c while it has what the credential names, of
 // what is kept here: whoever authenticated a moment before by what was taken away
-// gets nothing any more. That a secret has run out since then does no harm.
-func stillProvenSQL(credential string) string {
+// gets nothing any more. That a secret has run out since then does no harm. A
+// certificate is not kept here, and its name is.
+func stillProvenSQL(credential, name string) string {
 	return `
   case
     when c.token_endpoint_auth_method in ('client_secret_basic', 'client_secret_post') then exists (
       select from authz.client_secrets s where s.client_id = c.id and not s.ended and encode(substr(s.digest, 1, 6), 'hex') = ` + credential + `)
     when c.key_names is not null then ` + credential + ` = any (c.key_names)
+    when c.token_endpoint_auth_method = 'tls_client_auth' then
+      ` + credential + ` is not null and ` + tlsNameSQL + ` = ` + name + `
     else ` + credential + ` is not null
   end`
 }
+
+// tlsNameSQL is the one name that a client c has; null: none.
+const tlsNameSQL = `coalesce(c.tls_client_auth_subject_dn, c.tls_client_auth_san_dns, c.tls_client_auth_san_uri, c.tls_client_auth_san_ip, c.tls_client_auth_san_email)`
 
 // The first statement waits, at its trigger, for whoever else changes a
 // registration, so that the others see all secrets that there are.

@@ -50,7 +50,7 @@ var tokenClientSQL = `
       else false
     end as admitted
   from authz.clients c join authz.resources r on r.uri = $4
-  where c.id = $3 and c.disabled_at is null and` + stillProvenSQL("$10")
+  where c.id = $3 and c.disabled_at is null and` + stillProvenSQL("$10", "$12")
 
 var (
 	recordTokenSQL            = recordSQL(nothing)
@@ -66,19 +66,19 @@ const (
 	nothing = `select from client where signed and admitted`
 	one     = `
   insert into authz.spent_proofs (digest, iat)
-  select $23, $24 from client
+  select $24, $25 from client
   where signed and admitted is not false
-    and not exists (select from authz.spent_proofs where digest = $23 and iat between $25 and $26)
+    and not exists (select from authz.spent_proofs where digest = $24 and iat between $26 and $27)
   on conflict do nothing
   returning iat`
 	// Where one of the two was spent meanwhile, the statement fails and spends
 	// neither.
 	both = `
   insert into authz.spent_proofs (digest, iat)
-  select s.digest, s.iat from client, (values ($23::bytea, $24::timestamptz), ($28::bytea, $29::timestamptz)) as s (digest, iat)
+  select s.digest, s.iat from client, (values ($24::bytea, $25::timestamptz), ($29::bytea, $30::timestamptz)) as s (digest, iat)
   where signed and admitted is not false
-    and not exists (select from authz.spent_proofs where digest = $23 and iat between $25 and $26)
-    and not exists (select from authz.spent_proofs where digest = $28 and iat between $30 and $31)
+    and not exists (select from authz.spent_proofs where digest = $24 and iat between $26 and $27)
+    and not exists (select from authz.spent_proofs where digest = $29 and iat between $31 and $32)
   returning iat`
 )
 
@@ -93,12 +93,12 @@ func recordSQL(spent string) string {
 		enrolled = `select authz.enrol_first_dpop_key($3, $6, $7) as now from client where client.admitted is null and exists (select from spent)`
 		enrolment = `, enrolment as (
   insert into authz.audit_events (` + eventColumns + `)
-  select $27, $13, '` + string(authz.AuditDPoPKeyEnrolled) + `', $15, $16, null, null, $19, $20, $21, '{"by": "first-use"}' from token, enrolled
+  select $28, $14, '` + string(authz.AuditDPoPKeyEnrolled) + `', $16, $17, null, null, $20, $21, $22, '{"by": "first-use"}' from token, enrolled
   where enrolled.now
 )`
 	}
 	if spent == both {
-		asserted = `exists (select from authz.spent_proofs where digest = $28 and iat between $30 and $31)`
+		asserted = `exists (select from authz.spent_proofs where digest = $29 and iat between $31 and $32)`
 	}
 	return `
 with client as materialized (` + tokenClientSQL + `
@@ -111,7 +111,7 @@ with client as materialized (` + tokenClientSQL + `
   returning jti
 ), event as (
   insert into authz.audit_events (` + eventColumns + `)
-  select $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22 from token
+  select $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23 from token
 )` + enrolment + `
 select exists (select from client), exists (select from client where signed),
   exists (select from client where admitted is not false),
@@ -169,7 +169,7 @@ func recordArgs(issue authz.Issue) []any {
 	t := issue.Token
 	args := append([]any{
 		[16]byte(t.JTI), t.Digest[:], t.ClientID, t.Resource, t.Scope, orNull(t.JKT), t.IssuedAt, t.ExpiresAt,
-		orNull(t.KID), orNull(t.Credential), orNull(t.X5T),
+		orNull(t.KID), orNull(t.Credential), orNull(t.X5T), orNull(issue.TLSName.String()),
 	}, eventValues(issue.Event)...)
 	first, second := issue.Proof, issue.Assertion
 	if first == nil {
