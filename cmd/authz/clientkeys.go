@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cargokey/authz/authz"
-	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/storage/postgres"
 )
 
@@ -68,7 +66,7 @@ where the client's policy is enrolled or first-use: see authz client update.`,
 			})
 		},
 	}
-	c.Flags().StringVar(&file, "jwk", "", "FILE: the key's JWK; the public half will do")
+	c.Flags().StringVar(&file, "jwk", "", "FILE: the key's JWK, or a set of one; the public half will do")
 	c.Flags().StringVar(&jkt, "jkt", "", "THUMBPRINT: the key's name, 43 characters")
 	c.Flags().StringVar(&until, "until", "", "when it ends: a time such as 2030-01-31T00:00:00Z, or a duration such as 720h; empty: never")
 	completeFiles(c, "jwk")
@@ -85,18 +83,7 @@ func thumbprintOf(file, jkt string) (string, error) {
 	case jkt != "":
 		return jkt, nil
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("reading a JWK: %w", err)
-	}
-	if private, err := dpopbind.ParseKey(text); err == nil {
-		return private.JKT(), nil
-	}
-	jkt, err = dpopbind.Thumbprint(text)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", file, err)
-	}
-	return jkt, nil
+	return thumbprintIn(file)
 }
 
 func notAThumbprint(jkt string) error {
