@@ -14,7 +14,7 @@ import (
 // method. It is brought to the form that clientcert.Names has it in.
 func (c *Client) validateTLSName() error {
 	name := &c.TLSName
-	text := name.SubjectDN + name.DNS + name.URI + name.IP + name.Email
+	text := name.String()
 	given := 0
 	for _, one := range []string{name.SubjectDN, name.DNS, name.URI, name.IP, name.Email} {
 		if one != "" {

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"crypto/x509"
 	"fmt"
 	"slices"
 
@@ -62,6 +63,9 @@ func (c *Client) keepKeys() error {
 type ClientKey struct {
 	KID        string // empty: none
 	Thumbprint string // RFC 7638, which is what a token's Credential names
+	// Certificate is the first in its x5c (RFC 7517 §4.7); nil: none, or none that
+	// can be read.
+	Certificate *x509.Certificate
 }
 
 // Keys are those of JWKS that signatures are verified by, in its order; none where
@@ -73,7 +77,8 @@ func (c *Client) Keys() []ClientKey {
 	}
 	var list []ClientKey
 	for _, k := range keys {
-		list = append(list, ClientKey{k.KID, k.Thumbprint})
+		certificate, _ := x509.ParseCertificate(k.X5C)
+		list = append(list, ClientKey{k.KID, k.Thumbprint, certificate})
 	}
 	return list
 }

@@ -214,11 +214,8 @@ func (c *Client) Validate() error {
 	if c.DPoPKeys != AnyKey && c.AllowBearer {
 		return fmt.Errorf("client %s: with DPoP keys %q it gets no bearer tokens; leave one of the two out", c.ID, string(c.DPoPKeys))
 	}
-	if c.DPoPKeys != AnyKey && c.CertificateBound {
-		return fmt.Errorf("client %s: with DPoP keys %q it gets no tokens that are bound to a certificate alone; leave one of the two out", c.ID, string(c.DPoPKeys))
-	}
-	if c.AllowBearer && c.CertificateBound {
-		return fmt.Errorf("client %s: its tokens are bound to its certificate or are bearer tokens; leave one of the two out", c.ID)
+	if err := c.validateBinding(); err != nil {
+		return err
 	}
 	if len(c.Grants) == 0 && len(c.Introspects) == 0 {
 		return fmt.Errorf("client %s: give it at least one grant, or a resource to introspect", c.ID)
@@ -239,6 +236,17 @@ func (c *Client) Validate() error {
 	}
 	slices.Sort(c.Introspects)
 	c.Introspects = slices.Compact(c.Introspects)
+	return nil
+}
+
+// validateBinding holds that CertificateBound goes with what else the client is.
+func (c *Client) validateBinding() error {
+	switch {
+	case c.CertificateBound && c.DPoPKeys != AnyKey:
+		return fmt.Errorf("client %s: with DPoP keys %q it gets no tokens that are bound to a certificate alone; leave one of the two out", c.ID, string(c.DPoPKeys))
+	case c.CertificateBound && c.AllowBearer:
+		return fmt.Errorf("client %s: its tokens are bound to its certificate or are bearer tokens; leave one of the two out", c.ID)
+	}
 	return nil
 }
 

@@ -212,6 +212,12 @@ type Store interface {
 	// SetClientKeys replaces the public keys of a client: the set and the names of
 	// its keys, or the URL where they are. It fails with ErrNotFound and ErrNoKeys.
 	SetClientKeys(ctx context.Context, id string, jwks []byte, names []string, uri string, event AuditEvent) error
+	// SetClientCertificate changes the name that a client by TLSClientAuth is known
+	// by in its certificate, and whether tokens are bound to its certificate; for a
+	// client by another method the latter alone. From then on the name before is
+	// nobody's. It fails with ErrNotFound, with ErrChanged where the client has not
+	// the terms from any more, and with ErrNameTaken.
+	SetClientCertificate(ctx context.Context, id string, from, to CertificateTerms, event AuditEvent) error
 	// ClientSecrets lists a client's secrets, the latest first, with those that
 	// have ended and are still kept, or fails with ErrNotFound.
 	ClientSecrets(ctx context.Context, id string) ([]ClientSecret, error)

@@ -27,18 +27,6 @@ const (
 	Prefer
 )
 
-// AuthMethod is how a Client authenticates at the token endpoint, by its name in
-// RFC 7591 §2.
-type AuthMethod string
-
-// The methods with a client secret (RFC 6749 §2.3.1), and with a key instead (RFC
-// 7523 §2.2).
-const (
-	ClientSecretBasic AuthMethod = "client_secret_basic"
-	ClientSecretPost  AuthMethod = "client_secret_post"
-	PrivateKeyJWT     AuthMethod = "private_key_jwt"
-)
-
 // ErrNotBound says that the server issued a bearer token where the Policy is
 // Require. The token is forgotten.
 var ErrNotBound = errors.New(`dpopbind: the server issued a token of type "Bearer", bound to no key: it does not know DPoP`)
@@ -60,7 +48,13 @@ type ClientConfig struct {
 	// it has one. It should not be the DPoP key: a thief of one has not the other.
 	ClientKey *Key
 	// AuthMethod is, if empty, ClientSecretBasic, or PrivateKeyJWT with a ClientKey.
+	// TLSClientAuth and SelfSignedTLSClientAuth go with neither a secret nor a key,
+	// and with a Transport that shows the certificate.
 	AuthMethod AuthMethod
+	// MutualTLS says that the Transport shows a certificate, whatever the AuthMethod
+	// is: where the server has other endpoints for that (RFC 8705 §5,
+	// mtls_endpoint_aliases), they are used. The methods by certificate imply it.
+	MutualTLS bool
 	// Scope are the scopes to ask for. None: what the server gives by default.
 	Scope []string
 	// Resource is the API that the token is for (RFC 8707 §2), if the server

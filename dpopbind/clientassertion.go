@@ -48,11 +48,11 @@ func (k *Key) ClientAssertion(issuer, clientID string, now time.Time) (string, e
 	return input + "." + b64.EncodeToString(signature), nil
 }
 
-// withoutAssertion takes an assertion out of an error whose text a peer got to
-// write.
-func withoutAssertion(err error, assertion string) error {
-	if assertion == "" || !strings.Contains(err.Error(), assertion) {
+// withoutSent takes what was sent, an assertion for one, out of an error whose text a
+// peer got to write.
+func withoutSent(err error, sent string) error {
+	if sent == "" || !strings.Contains(err.Error(), sent) {
 		return err
 	}
-	return &redactedError{strings.ReplaceAll(err.Error(), assertion, "[redacted]")}
+	return &redactedError{strings.ReplaceAll(err.Error(), sent, "[redacted]")}
 }

@@ -62,9 +62,10 @@ func wellKnown(issuer string) (string, error) {
 		strings.TrimSuffix(u.EscapedPath(), "/"), nil
 }
 
-// discover finds the token endpoint of an issuer. The request holds no secret,
-// and a redirect is not followed.
-func discover(ctx context.Context, transport http.RoundTripper, issuer string) (string, error) {
+// discover finds an endpoint of an issuer, by its name in the metadata: the one for
+// mutual TLS, where that is meant and there is one (RFC 8705 §5). The request holds no
+// secret, and a redirect is not followed.
+func discover(ctx context.Context, transport http.RoundTripper, issuer, name string, mutualTLS bool) (string, error) {
 	address, err := wellKnown(issuer)
 	if err != nil {
 		return "", err
@@ -85,19 +86,25 @@ func discover(ctx context.Context, transport http.RoundTripper, issuer string) (
 	if !ok {
 		return "", complain("not in JSON")
 	}
-	named, endpoint := metadata.text("issuer"), metadata.text("token_endpoint")
-	if response.StatusCode != http.StatusOK || endpoint == "" {
+	named, endpoint := metadata.text("issuer"), metadata.text(name)
+	if response.StatusCode != http.StatusOK || metadata.text("token_endpoint") == "" {
 		return "", complain("no metadata of an authorization server")
+	}
+	if aliases, ok := parseMembers(metadata["mtls_endpoint_aliases"]); ok && mutualTLS && aliases.text(name) != "" {
+		endpoint = aliases.text(name)
+	}
+	if endpoint == "" {
+		return "", complain("its metadata has no " + name)
 	}
 	if named != issuer { // RFC 8414 §3.3: identical, and no less
 		return "", fmt.Errorf("dpopbind: the server at %s says its issuer is %q: use that one", issuer, strictjose.Printable(named, maxQuoted))
 	}
 	u, err := parseSafeURL(endpoint)
 	if err != nil {
-		return "", complain("its token_endpoint " + err.Error())
+		return "", complain("its " + name + " " + err.Error())
 	}
 	if u.Scheme != "https" && strings.HasPrefix(address, "https:") {
-		return "", complain("its token_endpoint is not https")
+		return "", complain("its " + name + " is not https")
 	}
 	return endpoint, nil
 }

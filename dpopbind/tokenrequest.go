@@ -65,12 +65,14 @@ type tokenEndpoint struct {
 	method     AuthMethod
 	scope      string
 	resource   string
+	mutualTLS  bool // RFC 8705 §5
 }
 
 func newTokenEndpoint(cfg ClientConfig, c *Client) (*tokenEndpoint, error) {
 	e := &tokenEndpoint{
 		client: c, issuer: cfg.Issuer, url: cfg.TokenEndpoint, id: cfg.ClientID, secret: cfg.ClientSecret,
 		assertKey: cfg.ClientKey, method: cfg.AuthMethod, scope: strings.Join(cfg.Scope, " "), resource: cfg.Resource,
+		mutualTLS: cfg.MutualTLS || cfg.AuthMethod.byCertificate(),
 	}
 	if (e.issuer == "") == (e.url == "") {
 		return nil, errors.New("dpopbind: a client needs either an issuer or a token endpoint")
@@ -86,37 +88,7 @@ func newTokenEndpoint(cfg ClientConfig, c *Client) (*tokenEndpoint, error) {
 	} else if _, err := wellKnown(e.issuer); err != nil {
 		return nil, err
 	}
-	return e, e.checkCredentials()
-}
-
-// checkCredentials holds that there is what the method needs, and nothing else:
-// that would be sent to nobody, and its owner believe it was.
-func (e *tokenEndpoint) checkCredentials() error {
-	if e.id == "" || (e.secret == "") == (e.assertKey == nil) {
-		return errors.New("dpopbind: a client needs its ID, and its secret or its key")
-	}
-	if e.method == "" {
-		e.method = ClientSecretBasic
-		if e.assertKey != nil {
-			e.method = PrivateKeyJWT
-		}
-	}
-	switch e.method {
-	case ClientSecretBasic, ClientSecretPost:
-		if e.secret == "" {
-			return fmt.Errorf("dpopbind: the method %s needs a secret, and not a key", e.method)
-		}
-	case PrivateKeyJWT:
-		if e.assertKey == nil {
-			return fmt.Errorf("dpopbind: the method %s needs a key, and not a secret", e.method)
-		}
-		if e.issuer == "" {
-			return fmt.Errorf("dpopbind: the method %s needs the issuer, which its assertions are for", e.method)
-		}
-	default:
-		return fmt.Errorf("dpopbind: the method is %s, %s or %s", ClientSecretBasic, ClientSecretPost, PrivateKeyJWT)
-	}
-	return nil
+	return e, e.checkCredentials(cfg.Transport != nil)
 }
 
 // token asks for a token, and once more where the server demands a nonce.
@@ -130,11 +102,9 @@ func (e *tokenEndpoint) token(ctx context.Context) (Token, error) {
 		if err != nil {
 			return Token{}, err
 		}
-		assertion := ""
-		if e.assertKey != nil { // each request has its own: RFC 7523 §3, item 7
-			if assertion, err = e.assertKey.ClientAssertion(e.issuer, e.id, e.client.now()); err != nil {
-				return Token{}, err
-			}
+		assertion, err := e.assertion()
+		if err != nil {
+			return Token{}, err
 		}
 		request, err := e.request(ctx, proof, assertion)
 		if err != nil {
@@ -143,7 +113,7 @@ func (e *tokenEndpoint) token(ctx context.Context) (Token, error) {
 		asked := e.client.now() // the token's lifetime began no earlier
 		response, body, err := exchange(e.client.transport, request)
 		if err != nil {
-			return Token{}, fmt.Errorf("dpopbind: asking for a token: %w", withoutAssertion(err, assertion))
+			return Token{}, fmt.Errorf("dpopbind: asking for a token: %w", withoutSent(err, assertion))
 		}
 		fresh := e.nonce.learn(response.Header)
 		token, err := e.read(response, body, asked, proof, assertion)
@@ -163,7 +133,7 @@ func (e *tokenEndpoint) discover(ctx context.Context) error {
 	if e.issuer == "" || e.url != "" && now.Sub(e.discoveredAt) < discoveredFor {
 		return nil
 	}
-	found, err := discover(ctx, e.client.transport, e.issuer)
+	found, err := discover(ctx, e.client.transport, e.issuer, "token_endpoint", e.mutualTLS)
 	if err != nil {
 		if e.url != "" {
 			e.discoveredAt = now
@@ -188,27 +158,7 @@ func (e *tokenEndpoint) request(ctx context.Context, proof, assertion string) (*
 	if e.resource != "" {
 		form.Set("resource", e.resource)
 	}
-	if e.method == ClientSecretPost {
-		form.Set("client_id", e.id)
-		form.Set("client_secret", e.secret)
-	}
-	if assertion != "" {
-		form.Set("client_id", e.id)
-		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-		form.Set("client_assertion", assertion)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, strings.NewReader(form.Encode()))
-	if err != nil {
-		return nil, errors.New("dpopbind: the token endpoint is not usable")
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("Accept", "application/json")
-	request.Header.Set("DPoP", proof)
-	if e.method == ClientSecretBasic {
-		// RFC 6749 §2.3.1: each half form-encoded first.
-		request.SetBasicAuth(url.QueryEscape(e.id), url.QueryEscape(e.secret))
-	}
-	return request, nil
+	return e.authenticated(ctx, e.url, form, proof, assertion)
 }
 
 // read turns an answer into a token. No error holds what was sent.
@@ -216,12 +166,7 @@ func (e *tokenEndpoint) read(response *http.Response, body []byte, asked time.Ti
 	answer, isObject := parseMembers(body)
 	access := answer.text("access_token")
 	if response.StatusCode != http.StatusOK || access == "" && answer.text("error") != "" {
-		return Token{}, &TokenError{
-			Code:        e.code(answer.text("error"), sent),
-			Description: strictjose.Printable(e.redact(answer.text("error_description"), sent...), maxDescription),
-			Status:      response.StatusCode,
-			RetryAfter:  retryAfter(response.Header.Get("Retry-After"), e.client.now()),
-		}
+		return Token{}, e.refused(response, answer, sent...)
 	}
 	switch {
 	case !isObject:
@@ -252,6 +197,16 @@ func (e *tokenEndpoint) read(response *http.Response, body []byte, asked time.Ti
 	return token, nil
 }
 
+// refused is what the server says in a refusal.
+func (e *tokenEndpoint) refused(response *http.Response, answer members, sent ...string) *TokenError {
+	return &TokenError{
+		Code:        e.code(answer.text("error"), sent),
+		Description: strictjose.Printable(e.redact(answer.text("error_description"), sent...), maxDescription),
+		Status:      response.StatusCode,
+		RetryAfter:  retryAfter(response.Header.Get("Retry-After"), e.client.now()),
+	}
+}
+
 // code returns an error code. A known one stays whole, also where a weak secret
 // is a part of it: it decides what happens next.
 func (e *tokenEndpoint) code(code string, sent []string) string {
@@ -260,6 +215,7 @@ func (e *tokenEndpoint) code(code string, sent []string) string {
 		"unsupported_grant_type", "invalid_scope",
 		"invalid_target",                       // RFC 8707 §2
 		"invalid_dpop_proof", "use_dpop_nonce", // RFC 9449 §12.2
+		"invalid_endorsement", // EndorseKey
 	}
 	if slices.Contains(known, code) {
 		return code

@@ -75,7 +75,7 @@ func (v clientView) text(w io.Writer) {
 		fmt.Fprintf(w, "DPoP keys      %s\n", v.DPoPKeys)
 	}
 	for _, resource := range slices.Sorted(maps.Keys(v.Grants)) {
-		fmt.Fprintf(w, "grant          %s = %s\n", resource, strings.Join(v.Grants[resource], " "))
+		fmt.Fprintf(w, "grant          %s=%s\n", resource, strings.Join(v.Grants[resource], ",")) // as --grant takes it
 	}
 	v.tlsView.text(w)
 	keyLines(w, v.Keys, v.JWKSURI)
@@ -138,7 +138,15 @@ half comes here.`,
 					return err
 				}
 				v.Secret = secret.Reveal()
-				return p.print(v, v.text)
+				if err := p.print(v, v.text); err != nil || !client.CertificateBound {
+					return err
+				}
+				// What its resources admit is read with it.
+				if client, err = s.Client(ctx, client.ID, now()); err != nil {
+					return about("client", args[0], fmt.Errorf("it is registered, but what its resources admit cannot be read: %w", err))
+				}
+				p.warnUnbindable(client)
+				return nil
 			})
 		},
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -69,24 +70,40 @@ func keysIn(text []byte) ([]json.RawMessage, error) {
 
 // clientKeyView is a registered key as the commands print it.
 type clientKeyView struct {
-	KID        string `json:"kid,omitempty"`
-	Thumbprint string `json:"thumbprint"`
+	KID         string           `json:"kid,omitempty"`
+	Thumbprint  string           `json:"thumbprint"`
+	Certificate *certificateView `json:"certificate,omitempty"` // the one that it is registered with
+}
+
+type certificateView struct {
+	Subject   string    `json:"subject"` // RFC 4514; empty: it has none
+	ExpiresAt time.Time `json:"expires_at"`
 }
 
 func viewClientKeys(c *authz.Client) (views []clientKeyView) {
 	for _, k := range c.Keys() {
-		views = append(views, clientKeyView{k.KID, k.Thumbprint})
+		v := clientKeyView{KID: k.KID, Thumbprint: k.Thumbprint}
+		if k.Certificate != nil {
+			v.Certificate = &certificateView{k.Certificate.Subject.String(), k.Certificate.NotAfter.UTC()}
+		}
+		views = append(views, v)
 	}
 	return views
 }
 
 func keyLines(w io.Writer, keys []clientKeyView, uri string) {
 	for _, k := range keys {
-		kid := k.KID
-		if kid == "" {
-			kid = "(no kid)"
+		switch k.KID {
+		case "":
+			fmt.Fprintf(w, "key            thumbprint %s\n", k.Thumbprint)
+		case k.Thumbprint:
+			fmt.Fprintf(w, "key            kid and thumbprint %s\n", k.Thumbprint)
+		default:
+			fmt.Fprintf(w, "key            kid %s thumbprint %s\n", k.KID, k.Thumbprint)
 		}
-		fmt.Fprintf(w, "key            %s %s\n", k.Thumbprint, kid)
+		if c := k.Certificate; c != nil {
+			fmt.Fprintf(w, "  certificate  %q, until %s\n", c.Subject, c.ExpiresAt.Format(time.RFC3339))
+		}
 	}
 	if uri != "" {
 		fmt.Fprintf(w, "keys           %s\n", uri)

@@ -5,58 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cargokey/authz/authz"
-	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/storage/postgres"
 )
-
-func (p *program) clientUpdate() *cobra.Command {
-	var policy string
-	var keys keyFlags
-	c := &cobra.Command{
-		Use: "update ID (--dpop-keys POLICY | --jwks FILE | --jwks-uri URL)", Args: oneArgument,
-		Short: "Change which DPoP keys a client may have tokens for, or the keys it authenticates by",
-		Long: `Change which DPoP keys a client may have tokens for: any that it proves; those that
-are enrolled; or, first-use, those and the first that it proves. Or replace the public
-keys that it authenticates by: to rotate one, register the old and the new together,
-and the new alone once the client signs with it. Either holds for the next token on.
-Those that there are live on: authz token revoke --client ends them.`,
-		Example: `  authz client update label-service --dpop-keys enrolled
-  authz client update rate-service --jwks rate-service.public.jwks`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !cmd.Flags().Changed("dpop-keys") {
-				return p.replaceKeys(cmd.Context(), args[0], keys)
-			}
-			allowed := authz.DPoPKeyPolicy(policy)
-			if err := allowed.Validate(); err != nil {
-				return fmt.Errorf("--dpop-keys: %w", err)
-			}
-			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
-				event := operatorEvent(authz.AuditClientUpdated)
-				event.Detail = map[string]any{"dpop_keys": policy}
-				if err := s.SetDPoPKeyPolicy(ctx, args[0], allowed, event); err != nil {
-					return about("client", args[0], err)
-				}
-				return p.print(map[string]string{"client_id": args[0], "dpop_keys": policy}, func(w io.Writer) {
-					fmt.Fprintf(w, "updated %s: DPoP keys %s\n", args[0], policy)
-				})
-			})
-		},
-	}
-	c.Flags().StringVar(&policy, "dpop-keys", "", "any, enrolled or first-use")
-	complete(c, "dpop-keys", authz.DPoPKeyPolicies())
-	keys.flags(c)
-	c.MarkFlagsOneRequired("dpop-keys", "jwks", "jwks-uri")
-	c.MarkFlagsMutuallyExclusive("dpop-keys", "jwks")
-	c.MarkFlagsMutuallyExclusive("dpop-keys", "jwks-uri")
-	return c
-}
 
 const dpopKeyRevoked = "revoked"
 
@@ -112,7 +68,7 @@ where the client's policy is enrolled or first-use: see authz client update.`,
 			})
 		},
 	}
-	c.Flags().StringVar(&file, "jwk", "", "FILE: the key's JWK; the public half will do")
+	c.Flags().StringVar(&file, "jwk", "", "FILE: the key's JWK, or a set of one; the public half will do")
 	c.Flags().StringVar(&jkt, "jkt", "", "THUMBPRINT: the key's name, 43 characters")
 	c.Flags().StringVar(&until, "until", "", "when it ends: a time such as 2030-01-31T00:00:00Z, or a duration such as 720h; empty: never")
 	completeFiles(c, "jwk")
@@ -129,18 +85,7 @@ func thumbprintOf(file, jkt string) (string, error) {
 	case jkt != "":
 		return jkt, nil
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("reading a JWK: %w", err)
-	}
-	if private, err := dpopbind.ParseKey(text); err == nil {
-		return private.JKT(), nil
-	}
-	jkt, err = dpopbind.Thumbprint(text)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", file, err)
-	}
-	return jkt, nil
+	return thumbprintIn(file)
 }
 
 func notAThumbprint(jkt string) error {

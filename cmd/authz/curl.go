@@ -32,7 +32,8 @@ func (p *program) curlCommand() *cobra.Command {
 		Use: "curl URL", Short: "Call an API with a token that is bound to a key", Args: oneArgument,
 		Long: `Get a token as "authz request" does, call the URL with it and with a proof, and print
 the body of the answer. The token goes to the URL's own origin and nowhere else:
-redirects are not followed.
+redirects are not followed. With --cert, the API is shown the certificate too; with
+--bearer besides, no proof is sent, for a token that is bound to the certificate.
 
 The exit code is 0 only if the API answers 2xx or 3xx; the body is printed anyway.
 With --json, print {"status", "headers", "body"}; a body that is not text comes as
@@ -78,7 +79,7 @@ func (p *program) curl(ctx context.Context, r tokenRequest, k call, address stri
 	}
 	response, err := client.RoundTrip(request)
 	if err != nil {
-		return refusal(err)
+		return r.keyRefused(err)
 	}
 	defer response.Body.Close()
 	if err := k.show(p, response); err != nil {

@@ -84,7 +84,11 @@ type serving struct {
 
 func (s *site) start(t *testing.T) *serving {
 	t.Helper()
-	address := freeport.Address(t)
+	return s.startAt(t, freeport.Address(t))
+}
+
+func (s *site) startAt(t *testing.T, address string) *serving {
+	t.Helper()
 	env := append(s.server[:len(s.server):len(s.server)], "AUTHZ_LISTEN="+address, "AUTHZ_INTERNAL_LISTEN=127.0.0.1:0")
 	p := startAuthz(t, s.program, env, "serve")
 	s.printers = append(s.printers, p)

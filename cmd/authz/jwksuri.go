@@ -27,16 +27,25 @@ func (c *config) jwksURIAuthorities() (*x509.CertPool, error) {
 	if c.JwksUriCAFile == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(c.JwksUriCAFile)
+	pool, err := systemAnd(c.JwksUriCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("AUTHZ_JWKS_URI_CA_FILE: %w", err)
+	}
+	return pool, nil
+}
+
+// systemAnd are the system's authorities and those of a file.
+func systemAnd(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, fmt.Errorf("reading the system's authorities: %w", err)
 	}
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, errors.New("AUTHZ_JWKS_URI_CA_FILE: " + c.JwksUriCAFile + " has no certificate in PEM")
+		return nil, errors.New(file + " has no certificate in PEM")
 	}
 	return pool, nil
 }

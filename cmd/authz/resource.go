@@ -41,6 +41,23 @@ func viewResource(r *authz.Resource) resourceView {
 	}
 }
 
+// terms are what was chosen for it that is not so by itself.
+func (v resourceView) terms() string {
+	var terms []string
+	for _, one := range []struct {
+		name string
+		is   bool
+	}{{"bearer", v.AllowBearer}, {"certificate-bound", v.Certificate}, {"nonce", v.Nonce}, {v.SigningAlg, v.SigningAlg != ""}} {
+		if one.is {
+			terms = append(terms, one.name)
+		}
+	}
+	if terms == nil {
+		return "-"
+	}
+	return strings.Join(terms, " ")
+}
+
 func (v resourceView) text(w io.Writer) {
 	fmt.Fprintf(w, "resource      %s\nscopes        %s\ntoken ttl     %s\nallow bearer  %t\ncreated       %s\nupdated       %s\n",
 		v.URI, strings.Join(v.Scopes, " "), time.Duration(v.TokenTTL)*time.Second, v.AllowBearer,
@@ -199,9 +216,9 @@ func (p *program) resourceList() *cobra.Command {
 				}
 				return p.print(views, func(w io.Writer) {
 					t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-					fmt.Fprintln(t, "RESOURCE\tSCOPES\tTTL\tBEARER")
+					fmt.Fprintln(t, "RESOURCE\tSCOPES\tTTL\tTERMS")
 					for _, v := range views {
-						fmt.Fprintf(t, "%s\t%s\t%s\t%t\n", v.URI, strings.Join(v.Scopes, " "), time.Duration(v.TokenTTL)*time.Second, v.AllowBearer)
+						fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", v.URI, strings.Join(v.Scopes, " "), time.Duration(v.TokenTTL)*time.Second, v.terms())
 					}
 					t.Flush()
 				})

@@ -224,9 +224,7 @@ func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.A
 		return nil
 	case violates(err, "clients_pkey"):
 		return authz.ErrExists
-	case violates(err, "clients_tls_client_auth_subject_dn_key"), violates(err, "clients_tls_client_auth_san_dns_key"),
-		violates(err, "clients_tls_client_auth_san_uri_key"), violates(err, "clients_tls_client_auth_san_ip_key"),
-		violates(err, "clients_tls_client_auth_san_email_key"):
+	case isNameTaken(err):
 		return authz.ErrNameTaken
 	case errors.Is(err, authz.ErrNotDefined):
 		return err

@@ -142,7 +142,7 @@ func checkRows(t *testing.T, when string, want rows, before, after map[string][]
 func faultyNames() []string {
 	return []string{"RecordToken bound", "RecordToken bearer", "RevokeToken", "RevokeTokenByJTI", "AddFirstSigningKey",
 		"AddNextSigningKey", "AddSigningKey", "RetireSigningKey", "RevokeSigningKey", "ResealSigningKeys",
-		"AdmitCall", "CreateClient", "SetClientDisabled", "SetClientDisabled off", "DeleteClient", "RotateSecret",
+		"AdmitCall", "CreateClient", "SetClientDisabled", "SetClientDisabled off", "DeleteClient", "RotateSecret", "SetClientCertificate",
 		"CreateResource", "UpdateResource", "DeleteResource"}
 }
 
@@ -249,6 +249,17 @@ func clientWrites(t *testing.T, s *postgres.Store) map[string]faulty {
 			},
 			adds:  rows{"client_secrets": 1, "audit_events": 1},
 			again: authz.ErrExists,
+		},
+		"SetClientCertificate": {
+			begin: func(n int) func() error {
+				c, e := newClient(fmt.Sprintf("client-%d", n)), event(authz.AuditClientUpdated, clock())
+				c.AuthMethod, c.Secrets, c.TLSName = authz.TLSClientAuth, nil, authz.CertificateName{DNS: c.ID + ".example.com"}
+				must(t, s.CreateClient(ctx, c, event(authz.AuditClientCreated, clock())))
+				to := authz.CertificateTerms{Name: authz.CertificateName{URI: "spiffe://example.com/" + c.ID}, Bound: true}
+				return func() error { return s.SetClientCertificate(ctx, c.ID, c.CertificateTerms(), to, e) }
+			},
+			adds:  rows{"audit_events": 1},
+			again: authz.ErrChanged,
 		},
 		"SetClientDisabled": {
 			begin: func(n int) func() error {

@@ -202,6 +202,7 @@ func changes() []struct {
 	step step
 } {
 	const uri = "urn:example:changing"
+	mesh := authz.CertificateName{DNS: "mesh.example.com"}
 	return []struct {
 		name string
 		step step
@@ -224,6 +225,10 @@ func changes() []struct {
 			c, err := w.Operator.Client(t.Context(), edge, w.now)
 			must(t, err)
 			w.ExpireSecret(t, edge, c.Secrets[0], w.now)
+		}},
+		{"a gateway with a certificate is registered", func(t *testing.T, w *world) { create(w.certified("mesh", mesh, labels))(t, w) }},
+		{"a gateway has another certificate", func(t *testing.T, w *world) {
+			must(t, w.changesTerms(t, "mesh", terms(mesh), terms(authz.CertificateName{DNS: "mesh-2.example.com"}))())
 		}},
 		{"a gateway of another resource is disabled", disable(yard, true)},
 	}
