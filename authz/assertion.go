@@ -39,11 +39,11 @@ func (s *Server) assertion(ctx context.Context, call *gatewayCall, t *Token) (st
 	if t.ExpiresAt.Before(expires) {
 		expires = t.ExpiresAt
 	}
-	// The API has not seen the caller's certificate, and so is told of none: what it
-	// is told of it would have to check.
+	// What the token is bound to, and this call was held to: without it, the API would
+	// take a token that is bound to a certificate for one that is bound to nothing.
 	payload, err := compactJSON(assertionClaims{
 		Issuer: s.issuer, Audience: t.Resource, Subject: t.ClientID, ClientID: t.ClientID, Scope: t.Scope,
-		Confirm: confirm(Token{JKT: t.JKT}), TokenJTI: t.JTI, Method: call.original.method, URL: call.original.url,
+		Confirm: confirm(*t), TokenJTI: t.JTI, Method: call.original.method, URL: call.original.url,
 		IssuedAt: now.Unix(), Expires: expires.Unix(), JTI: NewJTI(now),
 	})
 	if err != nil {

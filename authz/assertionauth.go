@@ -88,28 +88,38 @@ func (s *Server) clientOfAssertion(ctx context.Context, a *clientassertion.Asser
 	return client, nil
 }
 
-// verifyAssertion verifies by the keys that are registered or, where the client
-// publishes them, by those of now: a kid that is not among them may be new.
-func (s *Server) verifyAssertion(ctx context.Context, client *Client, a *clientassertion.Assertion) (*strictjose.PublicKey, error) {
+// verifyAssertion verifies by the client's keys: a kid that is not among them may
+// be new.
+func (s *Server) verifyAssertion(ctx context.Context, client *Client, a *clientassertion.Assertion) (key *strictjose.PublicKey, err error) {
+	err = s.findKey(ctx, client, a.MayBeNew, func(keys []strictjose.SetKey) (err error) {
+		key, err = a.VerifyBy(keys)
+		return err
+	})
+	return key, err
+}
+
+// findKey has find look through the keys that are registered or, where the client
+// publishes them, those that were read last; where the key that it misses may be
+// new, also those of now. The error is the last of find's, or why there are no keys.
+func (s *Server) findKey(ctx context.Context, client *Client, mayBeNew func(error) bool, find func([]strictjose.SetKey) error) error {
 	if client.JWKSURI == "" {
 		keys, err := clientassertion.Keys(client.JWKS)
 		if err != nil {
-			return nil, fmt.Errorf("its JWKS %w", err)
+			return fmt.Errorf("its JWKS %w", err)
 		}
-		return a.VerifyBy(keys)
+		return find(keys)
 	}
-	keys, err := s.assertions.remote.Keys(ctx, client.JWKSURI)
+	keys, err := s.assertions.remote.Keys(ctx, client.JWKSURI, client.AuthRevision)
+	if err == nil {
+		if err = find(keys); err == nil || !mayBeNew(err) {
+			return err
+		}
+		keys, err = s.assertions.remote.Again(ctx, client.JWKSURI, client.AuthRevision)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("its keys cannot be had: %s", strictjose.Printable(err.Error(), maxCause))
+		return fmt.Errorf("its keys cannot be had: %s", strictjose.Printable(err.Error(), maxCause))
 	}
-	key, err := a.VerifyBy(keys)
-	if err == nil || !a.MayBeNew(err) {
-		return key, err
-	}
-	if keys, err = s.assertions.remote.Again(ctx, client.JWKSURI); err != nil {
-		return nil, fmt.Errorf("its keys cannot be had: %s", strictjose.Printable(err.Error(), maxCause))
-	}
-	return a.VerifyBy(keys)
+	return find(keys)
 }
 
 // maxCause bounds what the log says of a client's own host, in bytes.

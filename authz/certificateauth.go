@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/cargokey/authz/internal/clientassertion"
 	"github.com/cargokey/authz/internal/clientcert"
 	"github.com/cargokey/authz/internal/strictjose"
 )
@@ -19,31 +18,32 @@ import (
 // (RFC 6749 §2.3: one method a request), and may still be what a token is bound to.
 func certificateAlone(ctx context.Context, h http.Header, form url.Values) bool {
 	certificate, ok := ctx.Value(shownKey{}).(shown)
-	return ok && !errors.Is(certificate.err, clientcert.ErrNone) && len(h.Values("Authorization")) == 0 &&
-		!form.Has("client_secret") && !presentsAssertion(form)
+	return ok && !errors.Is(certificate.err, clientcert.ErrNone) && presentsNothing(h, form)
 }
 
 // clientOfCertificate is authenticateClient by RFC 8705 §2. Whatever is wrong
 // before the client is proven, the answer is the same, and the work as well: the
-// chain is verified before anybody is looked up.
+// chain is verified before anybody is looked up, which costs a stranger's next to
+// nothing.
 func (s *Server) clientOfCertificate(ctx context.Context, form url.Values) (*Client, error) {
 	id := form.Get("client_id")
 	if !validClientID(id) { // RFC 8705 §2: it is there in every request
-		return nil, errInvalidClient(errors.New("a certificate, and no client_id beside it"))
+		return nil, errCertificate(errors.New("a certificate, and no client_id beside it"))
 	}
 	certificate, err := s.shownCertificate(ctx)
 	if err != nil {
-		return nil, errInvalidClient(err)
+		return nil, errCertificate(s.aboutClient(ctx, id, err))
 	}
-	verified := s.verifyChain(certificate)
+	verified, err := s.verifyChain(certificate)
+	chain := verifiedChain{verified, err}
 	client, err := s.store.Client(ctx, id, s.now())
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return nil, errInvalidClient(errors.New("unknown client"))
+		return nil, errCertificate(errors.New("unknown client"))
 	case err != nil:
 		return nil, errUnavailable("reading the client", err)
 	}
-	if client.Credential, err = s.provenBy(ctx, client, certificate, verified); err != nil {
+	if client.Credential, err = s.provenBy(ctx, client, certificate, chain); err != nil {
 		return nil, err
 	}
 	if client.Disabled() {
@@ -54,54 +54,57 @@ func (s *Server) clientOfCertificate(ctx context.Context, form url.Values) (*Cli
 
 var errNoTLSClientAuth = errors.New("tls_client_auth: there are no authorities to verify a certificate by")
 
-func (s *Server) verifyChain(certificate *clientcert.Presented) error {
+func (s *Server) verifyChain(certificate *clientcert.Presented) (clientcert.Verified, error) {
 	if s.certificates.Authorities == nil {
-		return errNoTLSClientAuth
+		return clientcert.Verified{}, errNoTLSClientAuth
 	}
 	return certificate.Verify(s.certificates.Authorities(), s.now())
 }
 
+// verifiedChain is what verifyChain has found.
+type verifiedChain struct {
+	clientcert.Verified
+	err error
+}
+
+var errGatewaysName = errors.New("it is a gateway's, which is known by a name in its certificate at the listener for gateways only")
+
 // provenBy returns the name of what proves that the certificate is the client's.
-func (s *Server) provenBy(ctx context.Context, client *Client, certificate *clientcert.Presented, verified error) (credential string, err error) {
+func (s *Server) provenBy(ctx context.Context, client *Client, certificate *clientcert.Presented, chain verifiedChain) (credential string, err error) {
 	switch client.AuthMethod {
 	case TLSClientAuth: // RFC 8705 §2.1
-		if err := verified; err != nil {
-			return "", errInvalidClient(fmt.Errorf("client %s: %w", client.ID, err))
+		if chain.err != nil {
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, chain.err))
 		}
-		names, err := namesOf(certificate.Leaf)
-		if err != nil || !slices.Contains(names, client.TLSName) {
-			return "", errInvalidClient(errors.New("the certificate has not the name of client " + client.ID))
+		// The authorities here are not for gateways: theirs are at a listener of their own.
+		if len(client.Introspects) > 0 {
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, errGatewaysName))
+		}
+		names, err := namesOf(certificate.Leaf, chain.Verified)
+		if err != nil {
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, err))
+		}
+		if !slices.Contains(names, client.TLSName) {
+			return "", errCertificate(errAnotherName(client, names))
 		}
 		return clientcert.Thumbprint(certificate.Leaf), nil
 	case SelfSignedTLSClientAuth: // RFC 8705 §2.2
 		key, err := s.keyOfCertificate(ctx, client, certificate.Leaf)
 		if err != nil {
-			return "", errInvalidClient(fmt.Errorf("client %s: %w", client.ID, err))
+			return "", errCertificate(fmt.Errorf("client %s: %w", client.ID, err))
 		}
 		return key, nil
 	default:
-		return "", errInvalidClient(fmt.Errorf("client %s is registered for %s, and has shown a certificate", client.ID, client.AuthMethod))
+		return "", errCertificate(fmt.Errorf("client %s is registered for %s, and has shown a certificate alone", client.ID, client.AuthMethod))
 	}
 }
 
-// keyOfCertificate finds the certificate's key among those that are registered or,
-// where the client publishes them, among those of now: it may be new.
+// keyOfCertificate finds the certificate's key among the client's: it may be new.
 func (s *Server) keyOfCertificate(ctx context.Context, client *Client, c *x509.Certificate) (name string, err error) {
-	if client.JWKSURI == "" {
-		keys, err := clientassertion.Keys(client.JWKS)
-		if err != nil {
-			return "", fmt.Errorf("its JWKS %w", err)
-		}
-		return clientcert.KeyIn(keys, c)
-	}
-	for _, read := range []func(context.Context, string) ([]strictjose.SetKey, error){s.assertions.remote.Keys, s.assertions.remote.Again} {
-		keys, err := read(ctx, client.JWKSURI)
-		if err != nil {
-			return "", fmt.Errorf("its keys cannot be had: %s", strictjose.Printable(err.Error(), maxCause))
-		}
-		if name, err = clientcert.KeyIn(keys, c); err == nil {
-			return name, nil
-		}
-	}
-	return "", clientcert.ErrNotInSet
+	missing := func(err error) bool { return errors.Is(err, clientcert.ErrNotInSet) }
+	err = s.findKey(ctx, client, missing, func(keys []strictjose.SetKey) (err error) {
+		name, err = clientcert.KeyIn(keys, c)
+		return err
+	})
+	return name, err
 }

@@ -2,6 +2,8 @@ package authz_test
 
 import (
 	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -41,8 +43,10 @@ func TestClientIsKnownByTheNameOrTheKeyInItsCertificate(t *testing.T) {
 		{selfSignedClient(t, "self-signed", former, own), own},
 		{selfSignedClient(t, "self-signed-by-an-authority", between.Issue(t, x509.Certificate{}), former), former},
 	} {
-		row.client.Introspects = []string{labels}
 		row.client.Grants = []authz.Grant{{Resource: labels, Scopes: []string{"label:read"}}}
+		if row.client.AuthMethod == authz.SelfSignedTLSClientAuth {
+			row.client.Introspects = []string{labels}
+		}
 		c, key, by := w.client(row.client), newKey(t), s.with(row.certificate)
 		request := s.tls(s.tokenRequest(registered{}, nil, asClient(c.ID, clientCredentials)))
 		request.Header.Set("DPoP", s.proofAt(key, mtlsURL+"/oauth/token")) // the alias (RFC 8705 §5)
@@ -55,7 +59,8 @@ func TestClientIsKnownByTheNameOrTheKeyInItsCertificate(t *testing.T) {
 		post := func(path string, pairs ...string) answer {
 			return s.by(by, s.tls(s.post(path, registered{}, asClient(c.ID, nil, pairs...))))
 		}
-		if a := post("/oauth/introspect", "token", token); a.json["active"] != true || a.json["client_id"] != c.ID {
+		sees := row.client.Introspects != nil
+		if a := post("/oauth/introspect", "token", token); a.status != http.StatusOK || a.json["active"] != sees {
 			t.Errorf("%s: introspection: %d %s", c.ID, a.status, a.body)
 		}
 		if a := post("/oauth/revoke", "token", token); a.status != http.StatusOK {
@@ -126,6 +131,12 @@ func TestCertificateThatProvesNothingGetsOneAnswer(t *testing.T) {
 		return c
 	}
 	good := s.authority.Issue(t, dnsNamed(name))
+	short, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak := certtest.SelfSigned(t, x509.Certificate{PublicKey: short})
+	w.client(authz.Client{ID: "gateway", AuthMethod: authz.TLSClientAuth, TLSName: authz.CertificateName{DNS: "gw.carrier.test"}, Introspects: []string{labels}})
 	var same string
 	for _, row := range []struct {
 		name, client string
@@ -150,6 +161,9 @@ func TestCertificateThatProvesNothingGetsOneAnswer(t *testing.T) {
 		{"not valid yet", "tls", []certtest.Certificate{s.authority.Issue(t, template(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }))}},
 		{"for servers", "tls", []certtest.Certificate{s.authority.Issue(t, template(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }))}},
 		{"for nothing that it says", "tls", []certtest.Certificate{s.authority.Issue(t, template(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{} }))}},
+		{"a short key", "tls", []certtest.Certificate{s.authority.Issue(t, template(func(c *x509.Certificate) { c.PublicKey = short }))}},
+		{"self-signed, with a short key", "self-signed", []certtest.Certificate{weak}},
+		{"a gateway's name", "gateway", []certtest.Certificate{s.authority.Issue(t, dnsNamed("gw.carrier.test"))}},
 		{"self-signed, another's", "self-signed", []certtest.Certificate{certtest.SelfSigned(t, x509.Certificate{})}},
 		{"self-signed, expired", "self-signed", []certtest.Certificate{old}},
 		{"self-signed, its key in another certificate", "self-signed", []certtest.Certificate{renewed}},
@@ -284,4 +298,34 @@ func TestClientMayPublishTheKeyOfItsCertificateItself(t *testing.T) {
 	ask(certtest.SelfSigned(t, x509.Certificate{}), 401, "one that was never there") // reads them anew
 	ask(old, 401, "the old one, once it is gone")
 	ask(fresh, 200, "the new one alone")
+}
+
+// An authority that is held to some names could write any subject: nothing holds it
+// to that.
+func TestSubjectCountsForNothingUnderAnAuthorityHeldToNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.newSite()
+	template := x509.Certificate{DNSNames: []string{"labels.carrier.test"}, Subject: pkix.Name{CommonName: "labels"}}
+	w.client(named("dns", authz.CertificateName{DNS: "labels.carrier.test"}))
+	w.client(named("dn", authz.CertificateName{SubjectDN: "CN=labels"}))
+	team := s.authority.Issue(t, x509.Certificate{
+		Subject: pkix.Name{CommonName: "team"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		PermittedDNSDomains: []string{"carrier.test"},
+	})
+	team.Chain = []*x509.Certificate{team.Leaf}
+	held := &certtest.Authority{Certificate: team}
+	for _, row := range []struct {
+		client string
+		by     certtest.Certificate
+		status int
+	}{
+		{"dns", s.authority.Issue(t, template), 200}, {"dn", s.authority.Issue(t, template), 200},
+		{"dns", held.Issue(t, template), 200}, {"dn", held.Issue(t, template), 401},
+	} {
+		a := s.by(s.with(row.by), s.tls(s.tokenRequest(registered{}, newKey(t), asClient(row.client, clientCredentials))))
+		if a.status != row.status {
+			t.Errorf("%s by %s: %d %s", row.client, row.by.Leaf.Issuer, a.status, a.body)
+		}
+	}
 }

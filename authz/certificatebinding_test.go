@@ -1,6 +1,8 @@
 package authz_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -126,6 +128,11 @@ func TestTokenThatCouldBeBoundToNothingIsNotIssued(t *testing.T) {
 	}
 	own := certtest.SelfSigned(t, x509.Certificate{})
 	old := certtest.SelfSigned(t, x509.Certificate{NotAfter: time.Now().Add(-time.Minute)})
+	short, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak := certtest.SelfSigned(t, x509.Certificate{PublicKey: short})
 	key := newKey(t)
 	for _, row := range []struct {
 		name     string
@@ -141,6 +148,7 @@ func TestTokenThatCouldBeBoundToNothingIsNotIssued(t *testing.T) {
 		{"no certificate", bound, s.with(), tracking, false, "", "mutual TLS"},
 		{"no certificate, where bearer tokens are admitted", bound, s.with(), pickups, false, "", "mutual TLS"},
 		{"an expired certificate", bound, s.with(old), tracking, false, "", "valid now"},
+		{"a certificate with a short key", bound, s.with(weak), tracking, false, "", "valid now"},
 		{"a certificate for a resource that admits none", bound, s.with(own), labels, false, "", "admits no tokens that are bound to a certificate"},
 		{"a certificate and a proof", bound, s.with(own), tracking, true, "DPoP", ""},
 		{"a certificate and a proof for a resource that admits no certificate", bound, s.with(own), labels, true, "DPoP", ""},
@@ -184,6 +192,18 @@ func clientCert(values ...string) func(*http.Request) {
 	return func(r *http.Request) { r.Header["Client-Cert"] = values }
 }
 
+// inPath makes the check one whose call is said by the path after it.
+func inPath(path, options string) func(*http.Request) {
+	return func(r *http.Request) {
+		r.Method, r.URL.Path, r.URL.RawQuery, r.Host = http.MethodGet, "/gateway/verify"+path, "", "api.carrier.test"
+		for _, name := range []string{"Method", "Host", "Uri"} {
+			r.Header.Del("X-Forwarded-" + name)
+		}
+		r.Header.Set("X-Forwarded-Proto", "https")
+		r.Header.Set("X-Gateway-Parameters", options)
+	}
+}
+
 func TestStolenCertificateBoundTokenOpensNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -211,7 +231,7 @@ func TestStolenCertificateBoundTokenOpensNothing(t *testing.T) {
 		}
 		i.passes(c, clientCert(strings.ReplaceAll(string(own.PEM()), "\n", "%0A")))
 		c.options = "client_cert=true&assertion=true"
-		if claims := claimsOf(t, i.passes(c, clientCert(own.Field())).header.Get("X-Auth-Assertion")); claims["cnf"] != nil || claims["client_id"] != bound.ID {
+		if claims := claimsOf(t, i.passes(c, clientCert(own.Field())).header.Get("X-Auth-Assertion")); !cmp.Equal(claims["cnf"], any(map[string]any{"x5t#S256": clientcert.Thumbprint(own.Leaf)})) || claims["client_id"] != bound.ID {
 			t.Errorf("the assertion says %v", claims)
 		}
 		c.options = "client_cert=true"
@@ -248,6 +268,27 @@ func TestStolenCertificateBoundTokenOpensNothing(t *testing.T) {
 		s.refusedAs(c, 401, "invalid_token", clientCert(own.Field()))
 		c.options = "client_cert=yes"
 		s.refusedAs(c, 500, "invalid_gateway_request", clientCert(own.Field()))
+	}
+	// Where the options are a header, it may be the caller's, who says what he likes.
+	forged := certificateCall(gateway, trackingURL+"/x", token)
+	for _, options := range []string{"client_cert=true", "client_cert=false", "resource=" + tracking + "&client_cert=true"} {
+		a := s.verify(forged, clientCert(own.Field()), inPath("/tracking/x", options))
+		if a.status != 500 || a.string("error") != "invalid_gateway_request" || !strings.Contains(a.body, "caller's word") {
+			t.Errorf("%s in the header: %d %s", options, a.status, a.body)
+		}
+	}
+	if a := s.verify(forged, clientCert(own.Field()), inPath("/tracking/x", "resource="+tracking)); a.status != 401 || a.string("error") != "invalid_token" {
+		t.Errorf("without it: %d %s", a.status, a.body)
+	}
+	// A key that is weaker than others here proves nothing.
+	short, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak := certtest.SelfSigned(t, x509.Certificate{PublicKey: short})
+	s.refusedAs(certificateCall(gateway, trackingURL+"/x", token), 401, "invalid_token", clientCert(weak.Field()))
+	if !strings.Contains(w.logs.String(), clientcert.ErrKey.Error()) {
+		t.Error("the log does not say that the key is too short")
 	}
 	// A gateway is proven by what it is registered for, whatever secrets there are.
 	for id, client := range map[string]authz.Client{

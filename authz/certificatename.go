@@ -26,6 +26,9 @@ func (c *Client) validateTLSName() error {
 		return fmt.Errorf("client %s: a certificate's name is for the authentication method %s only", c.ID, TLSClientAuth)
 	case c.AuthMethod != TLSClientAuth:
 		return nil
+	// A gateway's authorities are not the clients' own, and neither are their listeners.
+	case len(c.Grants) > 0 && len(c.Introspects) > 0:
+		return fmt.Errorf("client %s: %s is for a gateway at the gateways' listener, or for a client that asks for tokens; register two", c.ID, TLSClientAuth)
 	case given != 1:
 		return fmt.Errorf("client %s: %s needs one name of its certificate: its subject, a DNS name, a URI, an IP address or an email address", c.ID, TLSClientAuth)
 	case len(text) > 255 || name.SubjectDN == "" && strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
@@ -55,14 +58,16 @@ func (n *CertificateName) normalize() (err error) {
 	return err
 }
 
-// namesOf are the names that a client, or a gateway, could be known by.
-func namesOf(c *x509.Certificate) ([]CertificateName, error) {
+// namesOf are the names that a client, or a gateway, could be known by. A subject is
+// none under an authority that may give out some names only: it would be outside
+// of what that authority is held to.
+func namesOf(c *x509.Certificate, verified clientcert.Verified) ([]CertificateName, error) {
 	read, err := clientcert.NamesOf(c)
 	if err != nil {
 		return nil, err
 	}
 	var names []CertificateName
-	if read.SubjectDN != "" {
+	if read.SubjectDN != "" && !verified.NamesConstrained {
 		names = append(names, CertificateName{SubjectDN: read.SubjectDN})
 	}
 	for _, dns := range read.DNS {

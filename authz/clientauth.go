@@ -30,12 +30,15 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 	if certificateAlone(ctx, h, form) {
 		return s.clientOfCertificate(ctx, form)
 	}
+	if presentsNothing(h, form) {
+		return nil, s.errNothingPresented(ctx, form)
+	}
 	presented, err := s.presentedCredentials(h, form)
 	if err != nil {
 		return nil, err
 	}
 	if !s.profile.admitsMethod(presented.method) {
-		return nil, errRuledOut()
+		return nil, s.errRuledOut(ctx, presented.clientID)
 	}
 	if presented.assertion != nil {
 		return s.clientOfAssertion(ctx, presented.assertion)
@@ -62,19 +65,6 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 		return nil, errClientRefused(client.ID, "This client is disabled. Ask an operator to enable it.")
 	}
 	return client, nil
-}
-
-// whyNotProven is for the log and the audit trail; the client is told nothing of
-// it. Only a registered ID is logged: any other may be a secret in the wrong place.
-func whyNotProven(client *Client, presented Digest) error {
-	switch {
-	case client.ID == "":
-		return errors.New("unknown client")
-	case !client.SecretEndedAt.IsZero():
-		return &retiredSecret{clientID: client.ID, name: presented.Name(), endedAt: client.SecretEndedAt}
-	default:
-		return errors.New("wrong secret for client " + client.ID)
-	}
 }
 
 // clientOfListener tells which client a request is from where the listener knows
@@ -104,6 +94,11 @@ func (s *Server) clientOfListener(ctx context.Context, claim GatewayClaim, h htt
 	return client, nil
 }
 
+// presentsNothing tells whether a request has no credentials in it.
+func presentsNothing(h http.Header, form url.Values) bool {
+	return len(h.Values("Authorization")) == 0 && !form.Has("client_secret") && !presentsAssertion(form)
+}
+
 // presentsAssertion tells whether a request has any of RFC 7521 §4.2's parameters.
 func presentsAssertion(form url.Values) bool {
 	return form.Has("client_assertion") || form.Has("client_assertion_type")
@@ -126,14 +121,12 @@ func (s *Server) presentedCredentials(h http.Header, form url.Values) (credentia
 		return credentials{}, errInvalidRequest("The client authenticates in the Authorization header and in the body. Use one method.")
 	case len(authorization) == 1:
 		return basicCredentials(authorization[0], form)
-	case inBody:
+	default:
 		return credentials{
 			clientID: form.Get("client_id"),
 			method:   ClientSecretPost,
 			digest:   DigestOf(form.Get("client_secret")),
 		}, nil
-	default:
-		return credentials{}, errInvalidClient(errors.New("no client credentials"))
 	}
 }
 

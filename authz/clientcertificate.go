@@ -36,11 +36,38 @@ func (c *ClientCertificates) validate() error {
 	if !c.enabled() && (c.Authorities != nil || c.URL != "") {
 		return errors.New("authz: there are authorities or a URL for certificates of clients, and none reaches the server")
 	}
+	for _, network := range c.Proxies {
+		if err := ValidateProxies(network); err != nil {
+			return fmt.Errorf("authz: the proxies %s: %w", network, err)
+		}
+	}
 	if c.URL == "" {
 		return nil
 	}
 	if err := ValidateIssuer(c.URL); err != nil {
 		return fmt.Errorf("the URL for clients with certificates: %w", err)
+	}
+	return nil
+}
+
+// The widest networks that proxies are believed from: who is believed can be any
+// client that is known by its certificate.
+const (
+	widestIPv4 = 8
+	widestIPv6 = 16
+)
+
+// ValidateProxies says whether a network can be one of ClientCertificates.Proxies:
+// written by its first address, of at most 2^24 IPv4 addresses or an IPv6 /16.
+// IPv4 is not to be written as IPv6 (::ffff:192.0.2.0/120): it would match nobody.
+func ValidateProxies(network netip.Prefix) error {
+	switch addr := network.Addr(); {
+	case !network.IsValid() || network != network.Masked():
+		return errors.New("it is not a network by its first address, such as 192.0.2.0/24")
+	case addr.Is4In6():
+		return errors.New("write it as IPv4, such as 192.0.2.0/24")
+	case addr.Is4() && network.Bits() < widestIPv4, addr.Is6() && network.Bits() < widestIPv6:
+		return fmt.Errorf("it is wider than /%d (IPv6: /%d)", widestIPv4, widestIPv6)
 	}
 	return nil
 }
@@ -107,8 +134,9 @@ func (c *ClientCertificates) isProxy(remote string) bool {
 	return slices.ContainsFunc(c.Proxies, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// shownCertificate is the certificate that a request came with, in its time. It
-// fails with clientcert.ErrNone where there is none.
+// shownCertificate is the certificate that a request came with, in its time and with
+// a key that is strong enough (FAPI 2.0 §5.4.1). It fails with clientcert.ErrNone
+// where there is none.
 func (s *Server) shownCertificate(ctx context.Context) (*clientcert.Presented, error) {
 	certificate, ok := ctx.Value(shownKey{}).(shown)
 	if !ok {
@@ -116,6 +144,9 @@ func (s *Server) shownCertificate(ctx context.Context) (*clientcert.Presented, e
 	}
 	if certificate.err != nil {
 		return nil, certificate.err
+	}
+	if err := clientcert.CheckKey(certificate.Leaf); err != nil {
+		return nil, err
 	}
 	return certificate.Presented, clientcert.InTime(certificate.Leaf, s.now())
 }

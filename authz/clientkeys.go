@@ -2,14 +2,12 @@ package authz
 
 import (
 	"crypto/x509"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/internal/clientassertion"
 	"github.com/cargokey/authz/internal/jwksuri"
+	"github.com/cargokey/authz/internal/strictjose"
 )
 
 // hasKeys tells whether clients of this method have public keys registered.
@@ -32,52 +30,33 @@ func (c *Client) validateKeys() error {
 		}
 		return nil
 	}
-	names, err := c.AuthMethod.keyNames(c.JWKS)
+	return c.keepKeys()
+}
+
+// keepKeys brings the set to its stored form: what is read of it, and nothing else.
+func (c *Client) keepKeys() error {
+	registrable := clientassertion.RegistrableKeys
+	if c.AuthMethod == SelfSignedTLSClientAuth {
+		registrable = clientassertion.RegistrableCertificateKeys
+	}
+	keys, err := registrable(c.JWKS)
+	if err != nil {
+		return fmt.Errorf("client %s: the JWKS %w", c.ID, err)
+	}
+	stored, err := strictjose.MarshalKeySet(keys)
 	if err != nil {
 		return fmt.Errorf("client %s: %w", c.ID, err)
 	}
-	c.KeyNames = names
-	return nil
-}
-
-// keyNames are the thumbprints of the keys of a set that clients of this method can
-// authenticate by.
-func (m AuthMethod) keyNames(set []byte) ([]string, error) {
-	if m == PrivateKeyJWT {
-		return assertionKeyNames(set)
+	if len(stored) > clientassertion.MaxKeySet {
+		return fmt.Errorf("client %s: the JWKS is longer than %d bytes", c.ID, clientassertion.MaxKeySet)
 	}
-	var read struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(set, &read); err != nil {
-		return nil, fmt.Errorf("the JWKS is not JSON: %w", err)
-	}
-	if len(read.Keys) == 0 {
-		return nil, errors.New("the JWKS has no keys")
-	}
-	var names []string
-	for i, key := range read.Keys {
-		name, err := dpopbind.Thumbprint(key)
-		if err != nil {
-			return nil, fmt.Errorf("key %d of the JWKS: %w", i+1, err)
-		}
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
-}
-
-func assertionKeyNames(set []byte) ([]string, error) {
-	keys, err := clientassertion.RegistrableKeys(set)
-	if err != nil {
-		return nil, fmt.Errorf("the JWKS %w", err)
-	}
-	var names []string
+	c.JWKS, c.KeyNames = stored, nil
 	for _, key := range keys {
-		names = append(names, key.Thumbprint)
+		c.KeyNames = append(c.KeyNames, key.Thumbprint)
 	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
+	slices.Sort(c.KeyNames)
+	c.KeyNames = slices.Compact(c.KeyNames)
+	return nil
 }
 
 // ClientKey is a registered public key as those know it who look after it.

@@ -51,7 +51,9 @@ type Endorsement struct {
 	// where that was one.
 	Credential string
 	Assertion  *Spending
-	TLSName    CertificateName // as Issue's
+	// Generation and AuthRevision are the client's, as it authenticated: see Caller.
+	Generation   int64
+	AuthRevision int64
 }
 
 // ValidJKT tells whether s can be the thumbprint of a key: the base64url encoding

@@ -7,17 +7,19 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/cargokey/authz/internal/clientcert"
 )
 
 // GatewayHandler serves a listener where whoever connects is a gateway, by the
 // listener's own means: identify says which, from the connection that a request
-// came by. It has the gateway check and introspection.
-func (s *Server) GatewayHandler(identify func(*http.Request) GatewayClaim) http.Handler {
+// came by and the server's time. It has the gateway check and introspection.
+func (s *Server) GatewayHandler(identify func(*http.Request, time.Time) GatewayClaim) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(pathIntrospect, s.endpoint("introspect", s.introspect))
 	handler := s.gatewayRoutes(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), claimKey{}, identify(r))))
+		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), claimKey{}, identify(r, s.now()))))
 	})
 }
 
@@ -37,21 +39,22 @@ func (s *Server) gatewayRoutes(other http.Handler) http.Handler {
 
 // SocketGateway is GatewayHandler's identify for a socket that nobody but the
 // gateway can open.
-func SocketGateway(clientID string) func(*http.Request) GatewayClaim {
-	return func(*http.Request) GatewayClaim { return GatewayClaim{ClientID: clientID} }
+func SocketGateway(clientID string) func(*http.Request, time.Time) GatewayClaim {
+	return func(*http.Request, time.Time) GatewayClaim { return GatewayClaim{ClientID: clientID} }
 }
 
 // CertificateGateway is GatewayHandler's identify for TLS with certificates of
-// clients that were verified (RFC 8705 §2.1).
-func CertificateGateway(r *http.Request) GatewayClaim {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+// clients that were verified (RFC 8705 §2.1). A connection may outlive what it was
+// verified by: all of it is to be in its time at each request.
+func CertificateGateway(r *http.Request, at time.Time) GatewayClaim {
+	if r.TLS == nil {
 		return GatewayClaim{}
 	}
-	leaf := r.TLS.VerifiedChains[0][0]
-	if time.Now().After(leaf.NotAfter) { // since the connection was made
+	verified, err := clientcert.CheckChains(r.TLS.VerifiedChains, at)
+	if err != nil {
 		return GatewayClaim{}
 	}
-	names, err := namesOf(leaf)
+	names, err := namesOf(r.TLS.VerifiedChains[0][0], verified)
 	if err != nil { // then it is nobody's
 		return GatewayClaim{}
 	}

@@ -2,6 +2,8 @@ package authz_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -119,20 +121,48 @@ func TestGatewayThatWasJustRegisteredIntrospectsAtItsListener(t *testing.T) {
 	}
 }
 
-// A connection may outlive the certificate that it was made with.
-func TestCertificateThatHasExpiredIsNobodys(t *testing.T) {
+// A connection may outlive what it was verified by, and was verified by x509's rules.
+func TestGatewaysCertificateIsOneForClientsInItsTimeAtEachRequest(t *testing.T) {
 	t.Parallel()
-	leaf := certtest.SelfSigned(t, x509.Certificate{DNSNames: []string{"gw.carrier.test"}}).Leaf
-	r := &http.Request{TLS: &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}}
-	if names := authz.CertificateGateway(r).Names; len(names) != 1 {
-		t.Errorf("in its time: %q", names)
+	root := certtest.NewAuthority(t, "gateways")
+	template := func(change func(*x509.Certificate)) x509.Certificate {
+		c := dnsNamed("gw.carrier.test")
+		if change != nil {
+			change(&c)
+		}
+		return c
 	}
-	leaf.NotAfter = time.Now().Add(-time.Second)
-	if names := authz.CertificateGateway(r).Names; len(names) != 0 {
-		t.Errorf("past its time: %q", names)
+	good, between := root.Issue(t, template(nil)).Leaf, root.Intermediate(t, "between")
+	under := between.Issue(t, template(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(3 * time.Hour) })).Leaf
+	short, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		chain []*x509.Certificate
+		after time.Duration
+		names int
+	}{
+		"good":                    {[]*x509.Certificate{good, root.Leaf}, 0, 1},
+		"expired":                 {[]*x509.Certificate{good, root.Leaf}, 90 * time.Minute, 0},
+		"not valid yet":           {[]*x509.Certificate{good, root.Leaf}, -90 * time.Minute, 0},
+		"by an intermediate":      {[]*x509.Certificate{under, between.Leaf, root.Leaf}, 0, 1},
+		"by one that has expired": {[]*x509.Certificate{under, between.Leaf, root.Leaf}, 90 * time.Minute, 0},
+		"for nothing that it says": {[]*x509.Certificate{root.Issue(t, template(func(c *x509.Certificate) {
+			c.ExtKeyUsage = []x509.ExtKeyUsage{}
+		})).Leaf, root.Leaf}, 0, 0},
+		"for anything": {[]*x509.Certificate{root.Issue(t, template(func(c *x509.Certificate) {
+			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
+		})).Leaf, root.Leaf}, 0, 0},
+		"a short key": {[]*x509.Certificate{root.Issue(t, template(func(c *x509.Certificate) { c.PublicKey = short })).Leaf, root.Leaf}, 0, 0},
+	} {
+		r := &http.Request{TLS: &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{row.chain}}}
+		if names := authz.CertificateGateway(r, time.Now().Add(row.after)).Names; len(names) != row.names {
+			t.Errorf("%s: %q", name, names)
+		}
 	}
 	for _, none := range []*tls.ConnectionState{nil, {}} {
-		if names := authz.CertificateGateway(&http.Request{TLS: none}).Names; len(names) != 0 {
+		if names := authz.CertificateGateway(&http.Request{TLS: none}, time.Now()).Names; len(names) != 0 {
 			t.Errorf("without a certificate: %q", names)
 		}
 	}

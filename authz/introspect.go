@@ -43,7 +43,13 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 	if err := s.spendAssertion(r.Context(), caller); err != nil {
 		return err
 	}
-	t, err := s.store.ActiveToken(r.Context(), DigestOf(token), caller.ID, s.now())
+	t, err := s.store.ActiveToken(r.Context(), DigestOf(token), caller.Caller(), s.now())
+	if errors.Is(err, ErrClientGone) {
+		return errInvalidClient(err)
+	}
+	if err == nil && !s.profile.holds(t) {
+		err = ErrNotFound
+	}
 	active := err == nil
 	ev.active = &active
 	switch {

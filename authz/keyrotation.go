@@ -69,7 +69,8 @@ func (k *keyring) makeDue(ctx context.Context) (made bool, err error) {
 	return made, errors.Join(err, unsettled)
 }
 
-// algorithms are those in use, the default first.
+// algorithms are those in use, the default first. What the profile rules out no
+// token is signed by, and so there is to be no key of it.
 func (k *keyring) algorithms(ctx context.Context) ([]jwks.Algorithm, error) {
 	resources, err := k.store.Resources(ctx)
 	if err != nil {
@@ -77,7 +78,7 @@ func (k *keyring) algorithms(ctx context.Context) ([]jwks.Algorithm, error) {
 	}
 	all := []jwks.Algorithm{k.algorithm}
 	for _, r := range resources {
-		if r.SigningAlg != "" && !slices.Contains(all, r.SigningAlg) {
+		if r.SigningAlg != "" && k.profile.signs(r.SigningAlg) && !slices.Contains(all, r.SigningAlg) {
 			all = append(all, r.SigningAlg)
 		}
 	}

@@ -35,8 +35,9 @@ type keyring struct {
 	holders   keyHolders
 	now       func() time.Time
 	algorithm jwks.Algorithm // of all that no resource has chosen for
-	rotation  time.Duration  // 0: off
-	ahead     time.Duration  // from a key's making to its signing
+	profile   Profile
+	rotation  time.Duration // 0: off
+	ahead     time.Duration // from a key's making to its signing
 	metrics   *Metrics
 	read      atomic.Pointer[keysRead]
 	inUse     atomic.Pointer[[]jwks.Algorithm] // as they were read last

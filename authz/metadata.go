@@ -88,7 +88,7 @@ func (s *Server) fixedMetadata(documentation string, algorithms []string) metada
 		ResponseTypesSupported:   []string{},
 		GrantTypesSupported:      []string{grantType},
 		TokenAuthMethods:         methods,
-		IntrospectionAuthMethods: methods,
+		IntrospectionAuthMethods: withoutNames(methods),
 		RevocationAuthMethods:    methods,
 		IntrospectionAlgorithms:  []string{string(s.keys.algorithm)},
 		DPoPAlgorithms:           algorithms,
@@ -101,6 +101,12 @@ func (s *Server) fixedMetadata(documentation string, algorithms []string) metada
 		IntrospectionAuthAlgorithms: clientassertion.Algorithms(),
 		RevocationAuthAlgorithms:    clientassertion.Algorithms(),
 	}
+}
+
+// withoutNames leaves out what introspects nothing here: a gateway that is known by a
+// name in its certificate has a listener of its own.
+func withoutNames(methods []AuthMethod) []AuthMethod {
+	return slices.DeleteFunc(slices.Clone(methods), func(m AuthMethod) bool { return m == TLSClientAuth })
 }
 
 // scopeList is the scopes of all resources, read at most once in scopesAge, so

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -44,6 +45,8 @@ func (p Profile) validate(c *Config) error {
 	switch {
 	case !strings.HasPrefix(c.Issuer, "https://"): // §5.2.1
 		return errors.New("the profile fapi2 wants an https issuer, on loopback too")
+	case slices.ContainsFunc(append(slices.Clone(c.TokenEndpointAliases), c.ClientCertificates.URL), isPlain):
+		return errors.New("the profile fapi2 wants https in the aliases of the token endpoint and in the URL for clients with certificates, on loopback too")
 	case c.ClockSkew < minFAPI2Skew || c.ClockSkew > maxFAPI2Skew:
 		return fmt.Errorf("the profile fapi2 wants a clock skew of %s to %s; it is %s", minFAPI2Skew, maxFAPI2Skew, c.ClockSkew)
 	case !p.signs(c.SigningAlgorithm):
@@ -52,6 +55,11 @@ func (p Profile) validate(c *Config) error {
 		return errors.New("the profile fapi2 wants assertions for the issuer only, and not for the token endpoint's URL")
 	}
 	return nil
+}
+
+// isPlain tells whether an absolute URL, if there is one, is without TLS.
+func isPlain(absolute string) bool {
+	return absolute != "" && !strings.HasPrefix(strings.ToLower(absolute), "https://")
 }
 
 // signs tells whether tokens may be signed so (FAPI 2.0 §5.4.1).
@@ -74,18 +82,23 @@ func (p Profile) admitsMethod(m AuthMethod) bool {
 // item 4).
 func (p Profile) admitsBearer() bool { return p != FAPI2 }
 
+// holds tells whether a token is one that is issued. What was issued before the
+// profile was set may not be.
+func (p Profile) holds(t *Token) bool { return p.admitsBearer() || t.JKT != "" || t.X5T != "" }
+
 // authMethods are those of all that the profile admits.
 func (p Profile) authMethods(all []AuthMethod) []AuthMethod {
 	return slices.DeleteFunc(all, func(m AuthMethod) bool { return !p.admitsMethod(m) })
 }
 
 // errRuledOut says what a client is to authenticate by instead of a secret, to
-// whoever asks: the secret is not looked at.
-func errRuledOut() *oauthError {
+// whoever asks: the secret is not looked at. The log names a client that is
+// registered, since it is one that was forgotten.
+func (s *Server) errRuledOut(ctx context.Context, clientID string) *oauthError {
 	return &oauthError{
 		status: http.StatusUnauthorized, code: codeInvalidClient, header: basicChallenge(),
 		description: "This server holds to the FAPI 2.0 Security Profile: a client authenticates by private_key_jwt or by a certificate, and not by a secret.",
-		cause:       errSecretRuledOut,
+		cause:       s.aboutClient(ctx, clientID, errSecretRuledOut),
 	}
 }
 

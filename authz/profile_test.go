@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -29,8 +30,18 @@ func TestFAPI2RefusesAConfigurationThatItRulesOut(t *testing.T) {
 		change func(*authz.Config)
 		want   string // "": it is admitted
 	}{
-		"as it is":                   {func(*authz.Config) {}, ""},
-		"an http issuer":             {func(c *authz.Config) { c.Issuer = "http://127.0.0.1:8080" }, "https issuer"},
+		"as it is":       {func(*authz.Config) {}, ""},
+		"an http issuer": {func(c *authz.Config) { c.Issuer = "http://127.0.0.1:8080" }, "https issuer"},
+		"an http alias of the token endpoint": {func(c *authz.Config) {
+			c.TokenEndpointAliases = []string{tokenEndpoint + "/a", "http://127.0.0.1:8080/oauth/token"}
+		}, "wants https in the aliases"},
+		"an https alias of the token endpoint": {func(c *authz.Config) { c.TokenEndpointAliases = []string{"HTTPS://internal.carrier.test/oauth/token"} }, ""},
+		"an http URL for certificates": {func(c *authz.Config) {
+			c.ClientCertificates = authz.ClientCertificates{Requested: true, URL: "http://127.0.0.1:8080"}
+		}, "wants https in the aliases"},
+		"an https URL for certificates": {func(c *authz.Config) {
+			c.ClientCertificates = authz.ClientCertificates{Requested: true, URL: mtlsURL}
+		}, ""},
 		"a skew of 10 seconds":       {func(c *authz.Config) { c.ClockSkew = 10 * time.Second }, ""},
 		"a skew of less":             {func(c *authz.Config) { c.ClockSkew = 9 * time.Second }, "clock skew of 10s to 1m0s"},
 		"a skew of a minute":         {func(c *authz.Config) { c.ClockSkew = time.Minute }, ""},
@@ -87,6 +98,25 @@ func TestFAPI2AdmitsNoSecretAndNoBearerToken(t *testing.T) {
 	}
 	if a := i.assertedToken(open, key); a.status != http.StatusOK || a.string("token_type") != "DPoP" {
 		t.Errorf("a bound token: %d %s", a.status, a.body)
+	}
+}
+
+func TestFAPI2FindsNoTokenActiveThatIsBoundToNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(labels, func(r *authz.Resource) { r.AllowBearer = true })
+	lax, strict := w.instance(), w.instance(fapi2)
+	gateway, client, key := w.asserting(authz.Client{ID: "edge", Introspects: []string{labels}}), w.asserting(authz.Client{AllowBearer: true}), newKey(t)
+	bound := lax.assertedToken(client, key).string("access_token")
+	bearer := lax.do(lax.post("/oauth/token", registered{}, lax.asserted(clientCredentials, lax.draft(client)))).string("access_token")
+	for token, active := range map[string][2]bool{bound: {true, true}, bearer: {true, false}} {
+		for n, i := range []*instance{lax, strict} {
+			a := i.do(i.post("/oauth/introspect", registered{}, i.asserted(url.Values{"token": {token}}, i.draft(gateway))))
+			w.asserted.Add(1)
+			if a.status != http.StatusOK || a.json["active"] != active[n] || !active[n] && len(a.json) != 1 {
+				t.Errorf("profile %d: %d %s", n, a.status, a.body)
+			}
+		}
 	}
 }
 
@@ -161,8 +191,14 @@ func TestFAPI2AdmitsItsAlgorithmsOnly(t *testing.T) {
 	if a := i.assertedToken(client, key); a.status != http.StatusBadRequest || a.string("error") != "invalid_target" {
 		t.Errorf("a token by RS256: %d %s", a.status, a.body)
 	}
-	if n := w.count(`select count(*) from authz.tokens where kid in (select kid from authz.signing_keys where alg = 'RS256')`); n != 0 {
-		t.Errorf("%d tokens by RS256", n)
+	// No token is to be signed by it, and so there is no key that could: neither where
+	// an instance looks after its keys, nor where one begins.
+	if err := i.server.LookAfterKeys(t.Context()); err != nil {
+		t.Error(err)
+	}
+	w.instance(fapi2)
+	if n := w.count(`select count(*) from authz.signing_keys where alg = 'RS256'`); n != 0 {
+		t.Errorf("%d keys of RS256", n)
 	}
 	opaque := w.asserting(authz.Client{ID: "opaque", TokenFormat: authz.FormatOpaque})
 	if a := i.assertedToken(opaque, key); a.status != http.StatusOK {
@@ -223,7 +259,7 @@ func TestFAPI2IsWhatTheMetadataTells(t *testing.T) {
 	a := s.get("/.well-known/oauth-authorization-server")
 	for member, want := range map[string][]any{
 		"token_endpoint_auth_methods_supported":         {"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"},
-		"introspection_endpoint_auth_methods_supported": {"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"},
+		"introspection_endpoint_auth_methods_supported": {"private_key_jwt", "self_signed_tls_client_auth"},
 		"revocation_endpoint_auth_methods_supported":    {"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"},
 		"dpop_signing_alg_values_supported":             {"ES256", "EdDSA", "PS256", "Ed25519"},
 	} {

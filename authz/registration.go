@@ -108,7 +108,8 @@ type Client struct {
 	// method is TLSClientAuth.
 	TLSName CertificateName
 	// JWKS are its public keys (RFC 7517 §5) where its method is PrivateKeyJWT or
-	// SelfSignedTLSClientAuth and JWKSURI does not say where they are.
+	// SelfSignedTLSClientAuth and JWKSURI does not say where they are. Validate leaves
+	// what is read of them, and nothing else.
 	JWKS    []byte
 	JWKSURI string
 	// KeyNames are the thumbprints (RFC 7638) of JWKS, sorted.
@@ -117,6 +118,13 @@ type Client struct {
 	// certificate that it shows (RFC 8705 §3.4,
 	// tls_client_certificate_bound_access_tokens).
 	CertificateBound bool
+
+	// Generation is the Store's: another one with each registration, with each
+	// disabling, and when its tokens are revoked.
+	Generation int64
+	// AuthRevision is the Store's: another one with each change of its keys or of its
+	// certificate's name.
+	AuthRevision int64
 
 	CreatedAt   time.Time
 	DisabledAt  time.Time // zero: enabled

@@ -24,11 +24,13 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request, ev *event) error
 	// token_type_hint is not needed (RFC 7009 §2.1: it may be ignored).
 	audit := NewAuditEvent(s.now(), AuditTokenRevoked, actorClient(caller.ID))
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
-	revoked, err := s.store.RevokeToken(r.Context(), DigestOf(token), caller.ID, audit)
+	revoked, err := s.store.RevokeToken(r.Context(), DigestOf(token), caller.Caller(), audit)
 	switch {
 	case errors.Is(err, ErrNotFound): // RFC 7009 §2.2: an invalid token is no error
 	case errors.Is(err, ErrNotOwner): // RFC 7009 §2.1
 		return errUnauthorizedClient("This token was issued to another client, and stays as it is.")
+	case errors.Is(err, ErrClientGone):
+		return errInvalidClient(err)
 	case err != nil: // RFC 7009 §2.2.1
 		return errUnavailable("revoking the token", err)
 	default:

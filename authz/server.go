@@ -140,8 +140,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s.keys = keyring{
 		store: c.Store, holders: keyHolders{sealer: c.Sealer, device: c.Device, sealNew: c.SealNewKeys}, now: s.now,
-		algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm),
-		rotation:  c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
+		algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm), profile: c.Profile,
+		rotation: c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
 	s.gateways = gatewayTables{store: c.Store, log: c.Log, profile: c.Profile}
@@ -193,6 +193,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		s.log.Warn("the server starts without some of its signing keys", "cause", unopened)
 	}
 	if err := s.gateways.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.warnOfRuledOut(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -42,9 +42,9 @@ var (
 	ErrOnlySigner = errors.New("is the only signing key of its algorithm: no other takes over")
 	// ErrSigningKeyRevoked: the key that signed the token was revoked meanwhile.
 	ErrSigningKeyRevoked = errors.New("the signing key was revoked")
-	// ErrClientGone: the client was disabled or deleted, or what it authenticated by
-	// was taken from it, since it did.
-	ErrClientGone = errors.New("the client was disabled or deleted, or what it authenticated by was taken from it")
+	// ErrClientGone: since it authenticated, the client was disabled or deleted, its
+	// tokens were revoked, or what it authenticated by was taken away.
+	ErrClientGone = errors.New("the client was disabled or deleted, or its tokens were revoked, or its secret or key was taken away")
 	// ErrNotPrepared: the database answers, and tokens cannot be recorded in it.
 	ErrNotPrepared = errors.New("the database's schema is not one that this build knows, or it is read-only, or lacks a partition for now")
 	// ErrNoSecrets: the client is known by its certificate or by its keys.
@@ -162,10 +162,10 @@ type Issue struct {
 	// Assertion is what the client has authenticated by (RFC 7523 §2.2); nil: by
 	// something else.
 	Assertion *Spending
-	// TLSName is the name that the client was known by when it authenticated, where
-	// it has one.
-	TLSName CertificateName
-	Event   AuditEvent
+	// Generation and AuthRevision are the client's, as it authenticated: see Caller.
+	Generation   int64
+	AuthRevision int64
+	Event        AuditEvent
 }
 
 // Store keeps registrations, tokens, spent proofs, signing keys and the audit
@@ -192,8 +192,9 @@ type Store interface {
 	// further cost.
 	Claimant(ctx context.Context, id string, secret Digest, now time.Time) (*Client, error)
 	Clients(ctx context.Context, now time.Time) ([]*Client, error)
-	// CreateClient fails with ErrExists, ErrNameTaken or ErrNotDefined. Tokens of an earlier
-	// client of the same ID stay inactive.
+	// CreateClient fails with ErrExists, ErrNameTaken or ErrNotDefined, and sets
+	// c.Generation and c.AuthRevision. Tokens of an earlier client of the same ID stay
+	// inactive.
 	CreateClient(ctx context.Context, c *Client, event AuditEvent) error
 	// SetClientDisabled fails with ErrNotFound. Enabling a client does not
 	// bring back the tokens from before.
@@ -214,8 +215,9 @@ type Store interface {
 	// SetClientCertificate changes the name that a client by TLSClientAuth is known
 	// by in its certificate, and whether tokens are bound to its certificate; for a
 	// client by another method the latter alone. From then on the name before is
-	// nobody's. It fails with ErrNotFound, with ErrChanged where the client has not
-	// the terms from any more, and with ErrNameTaken.
+	// nobody's, and the client has another AuthRevision. It fails with ErrNotFound,
+	// with ErrChanged where the client has not the terms from any more, and with
+	// ErrNameTaken.
 	SetClientCertificate(ctx context.Context, id string, from, to CertificateTerms, event AuditEvent) error
 	// ClientSecrets lists a client's secrets, the latest first, with those that
 	// have ended and are still kept, or fails with ErrNotFound.
@@ -238,8 +240,8 @@ type Store interface {
 	// step: of any number of calls with the same proof or assertion, on any number
 	// of instances, one succeeds and all others fail with ErrProofSpent or
 	// ErrAssertionSpent, and spend nothing. It fails with
-	// ErrClientGone where the client is not enabled, has not the secret or key
-	// that Credential names any more or has not TLSName, with ErrKeyNotAdmitted where
+	// ErrClientGone where the client is not what it was when it authenticated (see
+	// Caller), with ErrKeyNotAdmitted where
 	// it may have no token for this DPoP key (or none without one), and with
 	// ErrSigningKeyRevoked. Where the client's keys are by first use, the first one
 	// is enrolled in the same step, with an event of its own: of several at once,
@@ -247,11 +249,12 @@ type Store interface {
 	RecordToken(ctx context.Context, issue Issue) error
 	// SpendAssertion is for a request that records nothing: of any number of calls
 	// with the same assertion one succeeds, and all others fail with
-	// ErrAssertionSpent.
+	// ErrAssertionSpent. That the client is still there, what is asked for tells.
 	SpendAssertion(ctx context.Context, assertion Spending) error
-	// ActiveToken returns the token of this digest if it is active at now and
-	// gateway may introspect its resource; ErrNotFound for every other case.
-	ActiveToken(ctx context.Context, digest Digest, gateway string, now time.Time) (*Token, error)
+	// ActiveToken returns the token of this digest if it is active at now and gateway
+	// may introspect its resource. It fails with ErrClientGone where the gateway is
+	// not what it was, and with ErrNotFound in every other case.
+	ActiveToken(ctx context.Context, digest Digest, gateway Caller, now time.Time) (*Token, error)
 	// GatewayTable reads what gateway checks go by.
 	GatewayTable(ctx context.Context) (*GatewayTable, error)
 	// GatewayRevision is the Revision that GatewayTable would have.
@@ -265,9 +268,9 @@ type Store interface {
 	// RevokeToken makes the token of this digest inactive. It fails with
 	// ErrNotFound for a token that is unknown or so long expired that it is
 	// active by no instance's clock, and with ErrNotOwner for one that was issued
-	// to another client than owner; an empty owner stands for the operator. A
-	// revoked token stays as it is.
-	RevokeToken(ctx context.Context, digest Digest, owner string, event AuditEvent) (*Token, error)
+	// to another client than owner, and with ErrClientGone where owner is not what it
+	// was. The zero Caller stands for the operator. A revoked token stays as it is.
+	RevokeToken(ctx context.Context, digest Digest, owner Caller, event AuditEvent) (*Token, error)
 	// RevokeTokenByJTI is RevokeToken for an operator who knows the name only.
 	RevokeTokenByJTI(ctx context.Context, jti JTI, event AuditEvent) (*Token, error)
 	// Tokens lists a client's tokens that have not expired at now, the latest
@@ -290,7 +293,8 @@ type Store interface {
 	RemoveKey(ctx context.Context, clientID, jkt string, event AuditEvent) error
 	// EndorseKey enrols a key that an enrolled one vouches for, and spends both
 	// proofs of it: of any number of equal calls one succeeds, and the others fail
-	// with ErrProofSpent. It fails with ErrClientGone as RecordToken does, with ErrNotEndorsed, and with ErrKeyNotAdmitted where the new key is
+	// with ErrProofSpent. It fails with ErrClientGone where the client is not what it
+	// was (see Caller), with ErrNotEndorsed, and with ErrKeyNotAdmitted where the new key is
 	// revoked or has been ended; then it writes nothing. It fails as well, as
 	// RecordToken does that enrols a first key, where the event is two hours off the
 	// Store's own clock.

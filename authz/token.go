@@ -113,7 +113,10 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 		audit.Detail["x5t#S256"] = t.X5T
 	}
 
-	issue := Issue{Token: t, Assertion: state.client.Assertion, TLSName: state.client.TLSName, Event: audit}
+	issue := Issue{
+		Token: t, Assertion: state.client.Assertion, Event: audit,
+		Generation: state.client.Generation, AuthRevision: state.client.AuthRevision,
+	}
 	if p := state.proof; p != nil {
 		issue.Proof = &Spending{
 			Digest:   p.SpendKey(),

@@ -28,6 +28,9 @@ func (s *Server) readCallCertificate(call *gatewayCall) {
 	if err == nil {
 		err = clientcert.InTime(certificate.Leaf, s.now())
 	}
+	if err == nil {
+		err = clientcert.CheckKey(certificate.Leaf)
+	}
 	if err != nil {
 		call.noCertificate = err
 		return

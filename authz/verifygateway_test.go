@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/internal/clientcert/certtest"
@@ -207,7 +208,7 @@ func TestGatewayThatAsksForWhatThereIsNotIsTold(t *testing.T) {
 }
 
 // listener serves a GatewayHandler on l, and returns a client for it.
-func (i *instance) listener(l net.Listener, identify func(*http.Request) authz.GatewayClaim) {
+func (i *instance) listener(l net.Listener, identify func(*http.Request, time.Time) authz.GatewayClaim) {
 	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: i.server.GatewayHandler(identify)}}
 	server.Start()
 	i.w.t.Cleanup(server.Close)
@@ -304,6 +305,7 @@ func TestGatewayIsKnownByTheOneNameInItsCertificate(t *testing.T) {
 		{"a URI for a DNS name", authority, dns("spiffe://carrier.test/gw"), 500},
 		{"a common name for a DNS name", authority, x509.Certificate{Subject: pkix.Name{CommonName: "gw.carrier.test"}}, 500},
 		{"a wildcard", authority, dns("*.carrier.test"), 500},
+		{"for nothing that it says", authority, x509.Certificate{DNSNames: []string{"gw.carrier.test"}, ExtKeyUsage: []x509.ExtKeyUsage{}}, 500},
 		{"no name", authority, x509.Certificate{}, 500},
 		{"two gateways' names", authority, x509.Certificate{DNSNames: []string{"gw.carrier.test"}, URIs: []*url.URL{uri}}, 500},
 		{"the name, from another authority", server, dns("gw.carrier.test"), 0},

@@ -21,10 +21,11 @@ const parametersHeader = "X-Gateway-Parameters"
 
 // readVerifyOptions reads the options from the query of the check's URL, or from
 // the header where the call's own path and query follow that URL. Elsewhere the
-// header is not looked at: a caller may have sent it.
+// header is not looked at: a caller may have sent it. In the header all options but
+// client_cert are taken: no other one lets more through than none.
 func readVerifyOptions(r *http.Request) (verifyOptions, error) {
-	text := r.URL.RawQuery
-	if strings.HasPrefix(r.RequestURI, pathVerify+"/") {
+	text, inHeader := r.URL.RawQuery, strings.HasPrefix(r.RequestURI, pathVerify+"/")
+	if inHeader {
 		values := r.Header.Values(parametersHeader)
 		if len(values) > 1 {
 			return verifyOptions{}, errGatewayRequest("It sends " + parametersHeader + " twice.")
@@ -59,6 +60,11 @@ func readVerifyOptions(r *http.Request) (verifyOptions, error) {
 			}
 			o.assertion = value == "true"
 		case "client_cert":
+			// Where the gateway leaves that header alone it is its caller's, who would say
+			// so himself and show the certificate of whom he has robbed: it is public.
+			if inHeader {
+				return verifyOptions{}, errGatewayRequest("It asks for client_cert in " + parametersHeader + ", which may be its caller's word. Ask with the method and URL in X-Forwarded-* headers, and the parameter in the query.")
+			}
 			if value != "true" && value != "false" {
 				return verifyOptions{}, errGatewayRequest("Its parameter client_cert is neither true nor false.")
 			}

@@ -18,8 +18,13 @@ type Caller struct {
 	ClientID string
 	Subject  string // the ClientID, where a client acts for itself
 	Scopes   []string
-	JKT      string // the name of the key that the token is bound to, "" for a bearer token
-	TokenID  string // the token's jti
+	JKT      string // the name of the DPoP key that the token is bound to, "" for none
+	// X5T is the x5t#S256 (RFC 8705 §3.1) of the certificate that the token is bound
+	// to instead, "" for none. Only a GatewayMiddleware has it: the issuer has compared
+	// it with the certificate that the gateway says the call came with. Where both are
+	// "", it was a bearer token.
+	X5T     string
+	TokenID string // the token's jti
 	// Expires is the token's exp. An assertion's is no later, and mostly earlier.
 	Expires time.Time
 }

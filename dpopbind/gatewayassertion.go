@@ -94,11 +94,28 @@ func (v *assertionVerifier) checkClaims(o object, target Target) (*assertion, er
 	if a.caller.Scopes, err = v.scopes(o.Get("scope")); err != nil {
 		return nil, err
 	}
-	if a.caller.JKT, err = v.confirmedKey(o.Get("cnf")); err != nil {
+	if a.caller.JKT, a.caller.X5T, err = v.confirmed(o.Get("cnf")); err != nil {
 		return nil, err
 	}
 	a.caller.Expires = a.expires
 	return &a, nil
+}
+
+// confirmed returns what the token is bound to: a DPoP key (RFC 9449 §6.1) or a
+// certificate (RFC 8705 §3.1). The issuer has held the call to either, and the API
+// has seen neither.
+func (v *assertionVerifier) confirmed(raw []byte) (jkt, x5t string, err error) {
+	if raw == nil {
+		return "", "", nil
+	}
+	malformed := v.refuse("'s cnf must have jkt or x5t#S256, and nothing else.")
+	if jkt, ok := onlyThumbprint(raw, "jkt"); ok {
+		return jkt, "", nil
+	}
+	if x5t, ok := onlyThumbprint(raw, "x5t#S256"); ok {
+		return "", x5t, nil
+	}
+	return "", "", malformed
 }
 
 // checkRequest holds an assertion to the request that it comes with: an assertion

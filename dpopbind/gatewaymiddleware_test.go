@@ -126,8 +126,13 @@ func TestTheHandlerBehindAGatewayLearnsTheCaller(t *testing.T) {
 		t.Error(diff)
 	}
 	got = a.send(t, "GET", "/labels", a.assertion().claim("cnf", "").String())
-	if got.expect(t, http.StatusOK, ""); got.caller.JKT != "" {
-		t.Errorf("a bearer token's caller has the key %q", got.caller.JKT)
+	if got.expect(t, http.StatusOK, ""); got.caller.JKT != "" || got.caller.X5T != "" {
+		t.Errorf("a bearer token's caller is %+v", got.caller)
+	}
+	const thumbprint = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0" // RFC 8705 §3.1's own
+	got = a.send(t, "GET", "/labels", a.assertion().claim("cnf", `{"x5t#S256":"`+thumbprint+`"}`).String())
+	if got.expect(t, http.StatusOK, ""); got.caller.JKT != "" || got.caller.X5T != thumbprint {
+		t.Errorf("a certificate's caller is %+v", got.caller)
 	}
 }
 
@@ -141,10 +146,12 @@ func TestEachAssertionIsJudgedAsItSays(t *testing.T) {
 		return f(p[0], p[1], p[2])
 	}
 	other := newIssuerKey("k1")
+	const cnf = "cnf must have jkt or x5t#S256, and nothing else"
 	type row struct{ name, assertion, refused string }
 	rows := []row{
 		{"good", good().String(), ""},
 		{"of a bearer token", claim("cnf", ""), ""},
+		{"of a token that is bound to a certificate", claim("cnf", `{"x5t#S256":"`+a.jkt+`"}`), ""},
 		{"of a client that is not the subject", claim("sub", `"user"`), ""},
 		{"issued ahead, within the skew", good().claim("iat", seconds(15)).claim("exp", seconds(45)).String(), ""},
 		{"expired, within the skew", good().claim("iat", seconds(-44)).claim("exp", seconds(-14)).String(), ""},
@@ -219,9 +226,16 @@ func TestEachAssertionIsJudgedAsItSays(t *testing.T) {
 		{"exp beyond all times", claim("exp", "1e300"), "exp must be a time"},
 		{"nbf in the future", claim("nbf", seconds(16)), "not valid yet"},
 		{"scope with two spaces", claim("scope", `"label:read  x"`), "scope is malformed"},
-		{"cnf of a certificate", claim("cnf", `{"x5t#S256":"`+a.jkt+`"}`), "cnf is not a DPoP binding"},
-		{"cnf empty", claim("cnf", "{}"), "cnf is not a DPoP binding"},
-		{"cnf of a short thumbprint", claim("cnf", `{"jkt":"`+a.jkt[:42]+`"}`), "cnf is not a DPoP binding"},
+		{"cnf empty", claim("cnf", "{}"), cnf},
+		{"cnf a string", claim("cnf", `"`+a.jkt+`"`), cnf},
+		{"cnf null", claim("cnf", "null"), cnf},
+		{"cnf of a short thumbprint", claim("cnf", `{"jkt":"`+a.jkt[:42]+`"}`), cnf},
+		{"cnf of both", claim("cnf", `{"jkt":"`+a.jkt+`","x5t#S256":"`+a.jkt+`"}`), cnf},
+		{"cnf of another kind", claim("cnf", `{"kid":"`+a.jkt+`"}`), cnf},
+		{"cnf of a certificate, and of another kind", claim("cnf", `{"x5t#S256":"`+a.jkt+`","kid":"k"}`), cnf},
+		{"cnf of a certificate, short", claim("cnf", `{"x5t#S256":"`+a.jkt[:42]+`"}`), cnf},
+		{"cnf of a certificate, padded", claim("cnf", `{"x5t#S256":"`+a.jkt+`="}`), cnf},
+		{"cnf of a certificate, a number", claim("cnf", `{"x5t#S256":1}`), cnf},
 	}
 	for name, refused := range map[string]string{
 		"iss": "another issuer", "aud": "another resource", "htm": "another method", "htu": "another URL",

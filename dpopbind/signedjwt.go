@@ -208,20 +208,25 @@ func (v *jwtVerifier) confirmedKey(raw []byte) (jkt string, err error) {
 	if raw == nil {
 		return "", nil
 	}
-	malformed := v.refuse("'s cnf is not a DPoP binding: it must have jkt, and nothing else.")
+	jkt, ok := onlyThumbprint(raw, "jkt")
+	if !ok {
+		return "", v.refuse("'s cnf is not a DPoP binding: it must have jkt, and nothing else.")
+	}
+	return jkt, nil
+}
+
+// onlyThumbprint returns the SHA-256 thumbprint that is an object's only member.
+func onlyThumbprint(raw []byte, member string) (thumbprint string, ok bool) {
 	if raw[0] != '{' {
-		return "", malformed
+		return "", false
 	}
 	o, err := strictjose.ParseValidObject(raw)
 	if err != nil || len(o) != 1 {
-		return "", malformed
+		return "", false
 	}
-	jkt, ok := strictjose.AsString(o.Get("jkt"))
-	thumbprint, canonical := strictjose.DecodeBase64(jkt)
-	if !ok || !canonical || len(thumbprint) != 32 {
-		return "", malformed
-	}
-	return jkt, nil
+	thumbprint, ok = strictjose.AsString(o.Get(member))
+	digest, canonical := strictjose.DecodeBase64(thumbprint)
+	return thumbprint, ok && canonical && len(digest) == 32
 }
 
 // parseScope reads a scope (RFC 6749 §3.3): names with one space between them.

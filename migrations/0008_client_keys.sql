@@ -5,11 +5,17 @@
 -- 8705 §2.2) has its public keys here or at a URL; one by tls_client_auth one name
 -- in its certificate (RFC 8705 §2.1.2).
 alter table authz.clients
-  add column jwks      jsonb,
+  -- As it was read at registration, and not as jsonb: that writes a number of ten
+  -- bytes out in a hundred thousand, for each stranger who names the client.
+  add column jwks      text,
   add column jwks_uri  text,
   -- The thumbprints (RFC 7638) of jwks, so that who authenticated by one of them a
   -- moment before it was taken away gets no token any more.
   add column key_names text[],
+  -- Another one with each change of what it authenticates by that is not kept here:
+  -- who authenticated by what stood at jwks_uri before, or by the name that its
+  -- certificate had, gets no token any more.
+  add column auth_revision bigint not null generated always as identity,
   add column tls_client_auth_subject_dn text,
   add column tls_client_auth_san_ip     text,
   add column tls_client_auth_san_email  text,
@@ -27,7 +33,8 @@ alter table authz.clients
       tls_client_auth_san_email) = (token_endpoint_auth_method = 'tls_client_auth')::integer),
   add constraint clients_keys_check
     check (num_nonnulls(jwks, jwks_uri) = (token_endpoint_auth_method in ('private_key_jwt', 'self_signed_tls_client_auth'))::integer
-      and (jwks is null) = (key_names is null));
+      and (jwks is null) = (key_names is null)),
+  add constraint clients_jwks_check check (octet_length(jwks) <= 65536);
 
 -- Whether it admits tokens that are bound to a certificate and to no DPoP key.
 alter table authz.resources

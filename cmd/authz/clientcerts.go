@@ -58,8 +58,11 @@ func (c *config) clientCertProxies() ([]netip.Prefix, error) {
 	for _, text := range c.ClientCertProxies {
 		text = strings.TrimSpace(text)
 		p, err := netip.ParsePrefix(text)
-		if err != nil || p != p.Masked() || p.Bits() == 0 {
+		if err != nil {
 			return nil, badValue("AUTHZ_CLIENT_CERT_PROXIES", text, fieldTag("ClientCertProxies", "desc"))
+		}
+		if err := authz.ValidateProxies(p); err != nil {
+			return nil, fmt.Errorf("%w: %w", badValue("AUTHZ_CLIENT_CERT_PROXIES", text, fieldTag("ClientCertProxies", "desc")), err)
 		}
 		proxies = append(proxies, p)
 	}
@@ -81,8 +84,8 @@ func (c *config) clientCertificates(log *slog.Logger) (authz.ClientCertificates,
 		return authz.ClientCertificates{}, fmt.Errorf("AUTHZ_TLS_CLIENT_CA_FILE: %w", err)
 	}
 	certificates.Authorities = func() *x509.CertPool {
-		pool, _ := authorities.get() // what was read once stays
-		return pool
+		known, _ := authorities.get() // what was read once stays
+		return known.pool
 	}
 	return certificates, nil
 }

@@ -145,3 +145,16 @@ func TestServeBelievesTheProxiesItIsTold(t *testing.T) {
 		}
 	}
 }
+
+func TestNetworksOfProxiesAreCheckedAtTheStart(t *testing.T) {
+	t.Parallel()
+	for text, ok := range map[string]bool{
+		"10.0.0.0/8": true, " 2001:db8::/32 ": true, "0.0.0.0/1": false, "::/1": false, "::ffff:10.0.0.0/104": false,
+		"fe80::1%eth0/128": false, "10.0.0.1": false, "10.0.0.1/8": false,
+	} {
+		c := config{ClientCertProxies: []string{text}}
+		if _, err := c.clientCertProxies(); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "AUTHZ_CLIENT_CERT_PROXIES") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -14,6 +14,8 @@ import (
 	"github.com/cargokey/authz/storage/postgres"
 )
 
+const dpopKeyRevoked = "revoked"
+
 // dpopKeyView is an enrolled key as the commands print it.
 type dpopKeyView struct {
 	JKT        string     `json:"jkt"`
@@ -30,7 +32,7 @@ func viewDPoPKey(k authz.DPoPKey, now time.Time) dpopKeyView {
 	}
 	switch {
 	case k.Revoked:
-		v.State = "revoked"
+		v.State = dpopKeyRevoked
 	case v.EndsAt != nil && !v.EndsAt.After(now):
 		v.State = "ended"
 	}
@@ -137,7 +139,10 @@ func dpopKeyTable(w io.Writer, views []dpopKeyView) {
 	fmt.Fprintln(t, "JKT\tSTATE\tENROLLED\tBY\tENDS")
 	for _, v := range views {
 		ends := "never"
-		if v.EndsAt != nil {
+		switch {
+		case v.State == dpopKeyRevoked:
+			ends = "revoked, for good"
+		case v.EndsAt != nil:
 			ends = v.EndsAt.Format(time.RFC3339)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", v.JKT, v.State, v.EnrolledAt.Format(time.RFC3339), v.EnrolledBy, ends)

@@ -25,11 +25,16 @@ type rotatedView struct {
 	Secret      string    `json:"client_secret"`
 	Name        string    `json:"credential"`
 	OthersEndAt time.Time `json:"others_end_at"`
+
+	atOnce bool
 }
 
 func (v rotatedView) text(w io.Writer) {
 	fmt.Fprintf(w, "client_id      %s\nclient_secret  %s   (shown this once; it is not stored)\ncredential     %s\nothers end     %s\n",
 		v.ID, v.Secret, v.Name, v.OthersEndAt.Format(time.RFC3339))
+	if v.atOnce {
+		fmt.Fprintf(w, "\nTokens that were got with the secrets of before live on until they expire. To end them now:\n  authz token revoke --client %s --reason 'a secret was stolen'\n", shellQuote(v.ID))
+	}
 }
 
 func (p *program) clientRotateSecret() *cobra.Command {
@@ -52,7 +57,7 @@ authz token revoke --client.`,
 			}
 			return p.operate(cmd.Context(), func(ctx context.Context, s *postgres.Store) error {
 				secret, event := authz.NewSecret(), operatorEvent(authz.AuditSecretRotated)
-				v := rotatedView{ID: args[0], Secret: secret.Reveal(), Name: secret.Digest().Name(), OthersEndAt: event.At}
+				v := rotatedView{ID: args[0], Secret: secret.Reveal(), Name: secret.Digest().Name(), OthersEndAt: event.At, atOnce: atOnce}
 				var end time.Time
 				if !atOnce {
 					end = event.At.Add(overlap)

@@ -36,7 +36,7 @@ type config struct {
 	GatewayListen        string         `split_words:"true" desc:"address of a listener for gateways with certificates of their own (tls_client_auth); needs the next three"`
 	GatewayTLSCertFile   string         `split_words:"true" desc:"its certificate chain, PEM; read again when it changes"`
 	GatewayTLSKeyFile    string         `split_words:"true" desc:"its private key, PEM"`
-	GatewayClientCAFile  string         `split_words:"true" desc:"the authorities that gateways' certificates are from, PEM, and nobody else's"`
+	GatewayClientCAFile  string         `split_words:"true" desc:"the authorities that gateways' certificates are from, PEM, and nobody else's; read again when it changes"`
 	DatabaseURL          secret         `split_words:"true" desc:"Postgres: postgres://user:password@host/database"`
 	DatabaseURLFile      string         `split_words:"true" desc:"a file to read it from instead"`
 	TokenEndpointAliases []string       `split_words:"true" desc:"other URLs of the token endpoint that a client may sign as htu, comma-separated"`
@@ -180,6 +180,14 @@ func readSecret(variable string, value secret, file string) (string, error) {
 	return read, nil
 }
 
+// databaseVariable is the one that the URL is from.
+func (c *config) databaseVariable() string {
+	if c.DatabaseURLFile != "" {
+		return "AUTHZ_DATABASE_URL_FILE"
+	}
+	return "AUTHZ_DATABASE_URL"
+}
+
 // database is the URL, which every command but a few needs.
 func (c *config) database() (string, error) {
 	url, err := readSecret("AUTHZ_DATABASE_URL", c.DatabaseURL, c.DatabaseURLFile)
@@ -201,9 +209,16 @@ func (c *config) database() (string, error) {
 	return url, nil
 }
 
+// What AUTHZ_KEY_ENCRYPTION_KEY is: to a server, which may be the first one, and to
+// an operator's command. A command that was given a new key would seal with it what
+// no server opens.
+const (
+	sealingKeyToMake = "32 random bytes in base64; make one by: openssl rand -base64 32"
+	sealingKeyToHave = "32 random bytes in base64; give it as the servers have it: `authz key list` shows its digest"
+)
+
 // sealingKeys are the keys that open the signing keys; the first one seals.
-func (c *config) sealingKeys() ([][]byte, error) {
-	const may = "32 random bytes in base64; make one by: openssl rand -base64 32"
+func (c *config) sealingKeys(may string) ([][]byte, error) {
 	text, err := readSecret("AUTHZ_KEY_ENCRYPTION_KEY", c.KeyEncryptionKey, c.KeyEncryptionKeyFile)
 	if err != nil {
 		return nil, err
@@ -227,7 +242,7 @@ func (c *config) sealingKeys() ([][]byte, error) {
 
 // sealer is for commands that make or open signing keys.
 func (c *config) sealer() (*jwks.Sealer, error) {
-	keys, err := c.sealingKeys()
+	keys, err := c.sealingKeys(sealingKeyToHave)
 	if err != nil {
 		return nil, err
 	}

@@ -206,7 +206,7 @@ func TestBadSecretIsNotRepeated(t *testing.T) {
 				_, err = read.database()
 				switch c.variable {
 				case "AUTHZ_KEY_ENCRYPTION_KEY":
-					_, err = read.sealingKeys()
+					_, err = read.sealingKeys(sealingKeyToMake)
 				case "AUTHZ_DPOP_NONCE_SECRET":
 					_, err = read.nonceSecrets(nil)
 				}

@@ -35,6 +35,9 @@ type demo struct {
 	GatewaySecret string `json:"gateway_client_secret"`
 
 	sealer *jwks.Sealer
+	file   string
+	kept   bool            // from an earlier run
+	known  map[string]bool // the clients whose secret is the one that is kept
 }
 
 // prepareDemo brings the database to where the demo can begin.
@@ -86,18 +89,19 @@ func (d *demo) opens(ctx context.Context, s *postgres.Store) error {
 // readDemo reads the file, or makes it. It is there before anything is sealed
 // or registered with what it holds.
 func readDemo(file string, fresh bool) (*demo, error) {
-	d := &demo{}
+	d := &demo{file: file, known: map[string]bool{}}
 	text, err := os.ReadFile(file)
 	switch {
 	case err == nil && !fresh:
 		if json.Unmarshal(text, d) != nil || len(d.SealingKey) != jwks.SealingKeySize || d.ClientSecret == "" || d.GatewaySecret == "" {
 			return nil, fmt.Errorf("%s is damaged: start over with --fresh", file)
 		}
+		d.kept = true
 	case err == nil || errors.Is(err, os.ErrNotExist):
 		d.SealingKey = make([]byte, jwks.SealingKeySize)
 		rand.Read(d.SealingKey) // never fails (crypto/rand)
 		d.ClientSecret, d.GatewaySecret = authz.NewSecret().Reveal(), authz.NewSecret().Reveal()
-		if err := d.write(file); err != nil {
+		if err := d.write(); err != nil {
 			return nil, err
 		}
 	default:
@@ -108,36 +112,28 @@ func readDemo(file string, fresh bool) (*demo, error) {
 }
 
 // write replaces the file whole.
-func (d *demo) write(file string) error {
+func (d *demo) write() error {
 	text, err := json.Marshal(d)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(file+".new", text, 0o600); err != nil {
+	if err := os.WriteFile(d.file+".new", text, 0o600); err != nil {
 		return fmt.Errorf("keeping the state: %w", err)
 	}
-	return os.Rename(file+".new", file)
+	return os.Rename(d.file+".new", d.file)
 }
 
-// register makes what is missing. A demo client whose secret is another one,
-// as in a database that an earlier folder knew, is made anew.
+// register makes what is missing, and leaves as it is what an operator has changed.
 func (d *demo) register(ctx context.Context, s *postgres.Store) error {
 	resource, err := registerDemoResource(ctx, s)
 	if err != nil {
 		return err
 	}
-	for _, c := range []struct {
-		client *authz.Client
-		secret string
-	}{
-		{&authz.Client{ID: demoClient, Grants: []authz.Grant{{Resource: demoResource, Scopes: resource.Scopes}}}, d.ClientSecret},
-		{&authz.Client{ID: demoGateway, Introspects: []string{demoResource}}, d.GatewaySecret},
-	} {
-		if err := registerDemoClient(ctx, s, c.client, c.secret); err != nil {
-			return err
-		}
+	client := &authz.Client{ID: demoClient, Grants: []authz.Grant{{Resource: demoResource, Scopes: resource.Scopes}}}
+	if err := d.registerClient(ctx, s, client, &d.ClientSecret); err != nil {
+		return err
 	}
-	return nil
+	return d.registerClient(ctx, s, &authz.Client{ID: demoGateway, Introspects: []string{demoResource}}, &d.GatewaySecret)
 }
 
 // registerDemoResource leaves one that is there as it is, but for base URLs where
@@ -164,32 +160,45 @@ func registerDemoResource(ctx context.Context, s *postgres.Store) (*authz.Resour
 	return resource, s.UpdateResource(ctx, resource, event)
 }
 
-func registerDemoClient(ctx context.Context, s *postgres.Store, c *authz.Client, secret string) error {
+// registerClient brings no secret back that an operator has ended: not where it was
+// rotated, and not where its client was deleted.
+func (d *demo) registerClient(ctx context.Context, s *postgres.Store, c *authz.Client, secret *string) error {
 	found, err := s.Client(ctx, c.ID, now())
-	switch {
-	case err == nil && slices.Contains(found.Secrets, authz.DigestOf(secret)):
+	if err == nil {
+		d.known[c.ID] = slices.Contains(found.Secrets, authz.DigestOf(*secret))
 		return nil
-	case err == nil:
-		if err := s.DeleteClient(ctx, c.ID, operatorEvent(authz.AuditClientDeleted)); err != nil {
+	}
+	if !errors.Is(err, authz.ErrNotFound) {
+		return err
+	}
+	if d.kept {
+		*secret = authz.NewSecret().Reveal()
+		if err := d.write(); err != nil {
 			return err
 		}
-	case !errors.Is(err, authz.ErrNotFound):
-		return err
 	}
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	c.Secrets = []authz.Digest{authz.DigestOf(secret)}
+	c.Secrets = []authz.Digest{authz.DigestOf(*secret)}
 	_, err = registerClient(ctx, s, c)
+	d.known[c.ID] = err == nil
 	return err
 }
 
 // view is what "authz dev" shows of the demo and of its server.
 func (d *demo) view(issuer, internal, databaseURL string) devView {
-	return devView{
+	v := devView{
 		Issuer: issuer, TokenEndpoint: issuer + "/oauth/token", IntrospectionEndpoint: issuer + "/oauth/introspect",
 		RevocationEndpoint: issuer + "/oauth/revoke", JWKSURI: issuer + "/.well-known/jwks.json", InternalURL: internal,
 		ClientID: demoClient, ClientSecret: d.ClientSecret,
 		GatewayClientID: demoGateway, GatewayClientSecret: d.GatewaySecret, DatabaseURL: databaseURL,
 	}
+	if !d.known[demoClient] {
+		v.ClientSecret = ""
+	}
+	if !d.known[demoGateway] {
+		v.GatewayClientSecret = ""
+	}
+	return v
 }

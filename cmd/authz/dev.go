@@ -34,7 +34,8 @@ func (p *program) devCommand() *cobra.Command {
 gateway, serve, and print what to paste. It needs no configuration and nothing but,
 at most, a Postgres on the machine; where there is none it fetches one.
 
-It uses AUTHZ_DATABASE_URL where that is set. State is kept between runs. It is for
+It uses AUTHZ_DATABASE_URL where that is set. State is kept between runs, and so is what
+an operator changes in it: a secret that was rotated is not brought back. It is for
 trying things on one machine: it listens on loopback only, without TLS.`,
 		Example: "  authz dev\n  authz dev --listen 127.0.0.1:9000 --fresh",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return p.dev(cmd.Context(), f) },
@@ -58,7 +59,7 @@ type devView struct {
 	JWKSURI               string `json:"jwks_uri"`
 	InternalURL           string `json:"internal_url"`
 	ClientID              string `json:"client_id"`
-	ClientSecret          string `json:"client_secret"`
+	ClientSecret          string `json:"client_secret"` // empty: rotated, and not known here; so is the gateway's
 	GatewayClientID       string `json:"gateway_client_id"`
 	GatewayClientSecret   string `json:"gateway_client_secret"`
 	DatabaseURL           string `json:"database_url"`
@@ -91,7 +92,7 @@ func (p *program) dev(ctx context.Context, f devFlags) (err error) {
 		return fmt.Errorf("%w (the state is in %s; --data names another folder)", err, dir)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%s is set, and there is no Postgres to use: unset it, and authz dev starts its own: %w", c.databaseVariable(), err)
 	}
 	defer func() {
 		stopping, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -104,6 +105,7 @@ func (p *program) dev(ctx context.Context, f devFlags) (err error) {
 	}
 	issuer := "http://" + public.Addr().String()
 	view := demo.view(issuer, "http://"+internal.Addr().String(), pg.URL())
+	p.warnRotated(view)
 	c.LogFormat = "text"
 	if p.json {
 		c.LogFormat = "json"
@@ -122,8 +124,19 @@ func (p *program) dev(ctx context.Context, f devFlags) (err error) {
 		databaseURL: pg.URL(), public: public, internal: internal,
 	}
 	return i.run(ctx, func() error {
-		return p.print(view, func(w io.Writer) { fmt.Fprint(w, devPage(view, describeDatabase(given, pg), dir)) })
+		return p.print(view, func(w io.Writer) { fmt.Fprint(w, devPage(view, devDatabase{describeDatabase(pg), given == "", dir})) })
 	})
+}
+
+// warnRotated names the demo clients whose secret an operator has made another, as
+// after a theft: the one of before is not brought back, and the new one is known to
+// the operator only.
+func (p *program) warnRotated(v devView) {
+	for _, c := range []struct{ id, secret string }{{v.ClientID, v.ClientSecret}, {v.GatewayClientID, v.GatewayClientSecret}} {
+		if c.secret == "" {
+			p.warn("the secret of " + c.id + " was rotated, and the new one is not known here; authz client rotate-secret " + c.id + " makes another one")
+		}
+	}
 }
 
 // warnUnused names the variables of "authz serve" that are set and count for

@@ -11,8 +11,24 @@ import (
 	"github.com/cargokey/authz/internal/pgdev"
 )
 
+// devDatabase is what the page says of the database.
+type devDatabase struct {
+	description string
+	own         bool   // "authz dev" has started it
+	dir         string // of the state
+}
+
+// unknownSecret stands in a command for a secret that is not known here.
+const unknownSecret = "THE_NEW_SECRET"
+
 // devPage is what a newcomer reads.
-func devPage(v devView, database, dir string) string {
+func devPage(v devView, db devDatabase) string {
+	shown := [2]string{v.ClientSecret, v.GatewayClientSecret}
+	for i, secret := range []*string{&v.ClientSecret, &v.GatewayClientSecret} {
+		if *secret == "" {
+			shown[i], *secret = "(rotated: not known here)", unknownSecret
+		}
+	}
 	return fmt.Sprintf(`authz dev is ready. Ctrl-C stops everything.
 
   issuer    %s
@@ -38,23 +54,32 @@ curl -s -u %s:%s -d token="$TOKEN" %s; echo
 
 curl -s -u %s:%s -d token="$TOKEN" %s -w 'revoked: %%{http_code}\n'
 
+Operators' commands, such as authz client list, need the database; authz key rotate needs
+the sealing key as well. In that terminal:
+
+%s
 `,
 		v.Issuer, v.InternalURL, demoResource, demoBaseURLs()[0],
-		v.ClientID, v.ClientSecret, v.GatewayClientID, v.GatewayClientSecret, dir, database,
+		v.ClientID, shown[0], v.GatewayClientID, shown[1], db.dir, db.description,
 		thisCommand(), v.Issuer, v.ClientID, v.ClientSecret,
 		v.GatewayClientID, v.GatewayClientSecret, v.IntrospectionEndpoint,
-		v.ClientID, v.ClientSecret, v.RevocationEndpoint)
+		v.ClientID, v.ClientSecret, v.RevocationEndpoint,
+		db.exports(v.DatabaseURL))
 }
 
-// describeDatabase says which one it is, and how the operator's commands reach
-// it. A URL that was given is not repeated: it may hold a password.
-func describeDatabase(given string, pg *pgdev.Postgres) string {
-	const indent = "\n            "
-	text := strings.ReplaceAll(pg.Source(), ", ", ","+indent)
-	if given != "" {
-		return text
+// exports are how operators' commands reach the database, and what it is sealed
+// with. A URL that was given is not repeated: it may hold a password.
+func (db devDatabase) exports(url string) string {
+	sealingKey := `export AUTHZ_KEY_ENCRYPTION_KEY="$(sed 's/.*"sealing_key":"\([^"]*\)".*/\1/' ` + shellQuote(filepath.Join(db.dir, "demo.json")) + ")\"\n"
+	if !db.own {
+		return "(the database: as this authz dev was given it)\n" + sealingKey
 	}
-	return text + indent + "AUTHZ_DATABASE_URL=" + shellQuote(pg.URL())
+	return "export AUTHZ_DATABASE_URL=" + shellQuote(url) + "   # unset it before the next authz dev\n" + sealingKey
+}
+
+// describeDatabase says which one it is.
+func describeDatabase(pg *pgdev.Postgres) string {
+	return strings.ReplaceAll(pg.Source(), ", ", ",\n            ")
 }
 
 // thisCommand is how the reader ran this program: a build that "go run" made

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,7 +19,7 @@ import (
 // gatewayListener is a listener that tells by itself which gateway is there.
 type gatewayListener struct {
 	net.Listener
-	identify func(*http.Request) authz.GatewayClaim
+	identify func(*http.Request, time.Time) authz.GatewayClaim
 }
 
 // validateGateways checks the variables of both kinds.
@@ -80,7 +81,7 @@ func (c *config) gatewayListeners(log *slog.Logger) (opened []gatewayListener, e
 	if err != nil {
 		return opened, err
 	}
-	return append(opened, gatewayListener{l, authz.CertificateGateway}), nil
+	return append(opened, l), nil
 }
 
 func closeAll(listeners []gatewayListener) {
@@ -122,27 +123,44 @@ func listenUnix(path string) (net.Listener, error) {
 }
 
 // listenMutualTLS is RFC 8705 §2.1: no connection is made without a certificate
-// of the authorities in the file, which is for gateways alone.
-func (c *config) listenMutualTLS(log *slog.Logger) (net.Listener, error) {
-	authorities, err := newAuthorities(c.GatewayClientCAFile, log).get()
-	if err != nil {
-		return nil, fmt.Errorf("AUTHZ_GATEWAY_CLIENT_CA_FILE: %w", err)
+// of the authorities in the file, which is for gateways alone. An authority that is
+// taken out of it vouches for nobody from then on, on connections that there are too.
+func (c *config) listenMutualTLS(log *slog.Logger) (gatewayListener, error) {
+	known := newAuthorities(c.GatewayClientCAFile, log)
+	if _, err := known.get(); err != nil {
+		return gatewayListener{}, fmt.Errorf("AUTHZ_GATEWAY_CLIENT_CA_FILE: %w", err)
 	}
 	own := newCertificate(c.GatewayTLSCertFile, c.GatewayTLSKeyFile, log)
 	if _, err := own.get(); err != nil {
-		return nil, fmt.Errorf("AUTHZ_GATEWAY_TLS_CERT_FILE, AUTHZ_GATEWAY_TLS_KEY_FILE: %w", err)
+		return gatewayListener{}, fmt.Errorf("AUTHZ_GATEWAY_TLS_CERT_FILE, AUTHZ_GATEWAY_TLS_KEY_FILE: %w", err)
 	}
 	l, err := net.Listen("tcp", c.GatewayListen)
 	if err != nil {
-		return nil, fmt.Errorf("AUTHZ_GATEWAY_LISTEN: %w", err)
+		return gatewayListener{}, fmt.Errorf("AUTHZ_GATEWAY_LISTEN: %w", err)
 	}
-	return tls.NewListener(l, &tls.Config{
+	settings := &tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.get() },
 		ClientAuth:     tls.RequireAndVerifyClientCert,
-		ClientCAs:      authorities,
 		// Some gateways keep few HTTP/1.1 connections, and a handshake for each call
 		// costs more than the call.
 		NextProtos: []string{"h2", "http/1.1"},
-	}), nil
+	}
+	listening := settings.Clone()
+	listening.ClientCAs = x509.NewCertPool() // nobody: nil would stand for the system's
+	listening.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		authorities, err := known.get()
+		if err != nil {
+			return nil, err
+		}
+		now := settings.Clone()
+		now.ClientCAs = authorities.pool
+		return now, nil
+	}
+	return gatewayListener{tls.NewListener(l, listening), func(r *http.Request, at time.Time) authz.GatewayClaim {
+		if authorities, err := known.get(); err != nil || !authorities.stillKnow(r.TLS) {
+			return authz.GatewayClaim{}
+		}
+		return authz.CertificateGateway(r, at)
+	}}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/freeport"
 	"github.com/cargokey/authz/internal/pgdev/pgtest"
 )
 
@@ -83,7 +84,7 @@ type serving struct {
 
 func (s *site) start(t *testing.T) *serving {
 	t.Helper()
-	return s.startAt(t, "127.0.0.1:"+freePort(t))
+	return s.startAt(t, freeport.Address(t))
 }
 
 func (s *site) startAt(t *testing.T, address string) *serving {

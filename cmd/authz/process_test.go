@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -142,22 +140,6 @@ func runAuthz(t *testing.T, program string, env []string, args ...string) string
 		t.Fatalf("authz %q: exit code %d, %v\n%s%s", args, code, err, &p.out, &p.errOut)
 	}
 	return p.out.String()
-}
-
-// freePort is one that nobody listened on a moment ago.
-func freePort(t testing.TB) string {
-	t.Helper()
-	var c net.ListenConfig
-	l, err := c.Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 // programFolder is a folder for installProgram.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cargokey/authz/internal/clientcert/certtest"
+	"github.com/cargokey/authz/internal/freeport"
 )
 
 // certifiedAPI demands a certificate, and takes the tokens that are bound to it
@@ -60,7 +61,7 @@ func TestRequestAndCurlShowACertificate(t *testing.T) {
 	}
 	named := pair("named", authority.Issue(t, x509.Certificate{DNSNames: []string{"labels.test"}}))
 	itself := pair("itself", certtest.SelfSigned(t, x509.Certificate{}))
-	issuer := "https://127.0.0.1:" + freePort(t)
+	issuer := "https://" + freeport.Address(t)
 	s.server = append(s.server, "AUTHZ_ISSUER="+issuer, "AUTHZ_TLS_CERT_FILE="+own.cert, "AUTHZ_TLS_KEY_FILE="+own.key,
 		"AUTHZ_TLS_CLIENT_CERT=request", "AUTHZ_TLS_CLIENT_CA_FILE="+put("clients.pem", authority.PEM()), "AUTHZ_MTLS_URL="+issuer)
 	run := func(args ...string) string { return runAuthz(t, s.program, s.env, args...) }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/cargokey/authz/internal/freeport"
 	"github.com/cargokey/authz/internal/pgdev/pgtest"
 )
 
@@ -92,7 +93,9 @@ func databaseCommand(ts *testscript.TestScript, neg bool, args []string) {
 func freePortCommand(ts *testscript.TestScript, neg bool, args []string) {
 	want(ts, neg, len(args) > 0, "freeport NAME...")
 	for _, name := range args {
-		ts.Setenv(name, freePort(of(ts).t))
+		_, port, err := net.SplitHostPort(freeport.Address(of(ts).t))
+		ts.Check(err)
+		ts.Setenv(name, port)
 	}
 }
 

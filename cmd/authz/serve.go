@@ -59,7 +59,7 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sealingKeys, err := c.sealingKeys()
+	sealingKeys, err := c.sealingKeys(sealingKeyToMake)
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -41,49 +41,38 @@ func newCertificate(certFile, keyFile string, log *slog.Logger) *reread[*tls.Cer
 	}
 }
 
-// newAuthorities are the certificates of one file.
-func newAuthorities(file string, log *slog.Logger) *reread[*x509.CertPool] {
-	return &reread[*x509.CertPool]{
-		what: "file of authorities", files: []string{file}, log: log,
-		read: func() (*x509.CertPool, error) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				return nil, err
-			}
-			pool := x509.NewCertPool()
-			if !pool.AppendCertsFromPEM(text) {
-				return nil, fmt.Errorf("%s holds no certificate", file)
-			}
-			return pool, nil
-		},
-	}
-}
-
 // reread is what files hold, read again when one of them changes.
 type reread[T any] struct {
 	what  string // for the log
 	files []string
 	read  func() (T, error)
 	log   *slog.Logger
+	now   func() time.Time // nil: time.Now
 
 	mu      sync.Mutex
 	has     bool
 	loaded  T
-	seen    []time.Time // when the files were modified that were last read
-	failure string      // the last one, so that it is logged once
+	seen    []os.FileInfo // of the files as they were when they were last looked into
+	sum     [sha256.Size]byte
+	looked  time.Time // when that was
+	failure string    // the last one, so that it is logged once
 }
+
+// rereadAge is how long files that look unchanged go without being looked into: on
+// some systems all files have the same time, and what is written over in place can
+// have the same size.
+const rereadAge = time.Minute
 
 // get fails only before it has succeeded once. Files that have changed but cannot
 // be used yet, such as ones that are half written, leave what was read last.
 func (r *reread[T]) get() (T, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	seen, err := modified(r.files)
-	if err == nil && r.has && slices.Equal(seen, r.seen) {
+	changed, err := r.changed()
+	if err == nil && r.has && !changed {
 		return r.loaded, nil
 	}
 	if err == nil {
-		r.seen = seen // also where it turns out unusable: once is enough
 		var loaded T
 		if loaded, err = r.read(); err == nil {
 			if r.has {
@@ -103,15 +92,40 @@ func (r *reread[T]) get() (T, error) {
 	return r.loaded, nil
 }
 
-// modified is when the files were.
-func modified(files []string) ([]time.Time, error) {
-	var times []time.Time
-	for _, file := range files {
+// changed tells whether what is in the files is not what it was, once: also where
+// it turns out unusable. It looks into them only where they look changed or that
+// was a while ago.
+func (r *reread[T]) changed() (bool, error) {
+	now := time.Now
+	if r.now != nil {
+		now = r.now
+	}
+	var infos []os.FileInfo
+	for _, file := range r.files {
 		info, err := os.Stat(file)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
-		times = append(times, info.ModTime())
+		infos = append(infos, info)
 	}
-	return times, nil
+	at := now()
+	if age := at.Sub(r.looked); slices.EqualFunc(infos, r.seen, sameFile) && age >= 0 && age < rereadAge {
+		return false, nil
+	}
+	sum := sha256.New()
+	for _, file := range r.files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return false, err
+		}
+		digest := sha256.Sum256(text) // of one size: no two lists of files are alike
+		sum.Write(digest[:])
+	}
+	last := r.sum
+	r.seen, r.looked, r.sum = infos, at, [sha256.Size]byte(sum.Sum(nil))
+	return r.sum != last, nil
+}
+
+func sameFile(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }

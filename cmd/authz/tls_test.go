@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cargokey/authz/internal/clientcert/certtest"
 )
 
 // certificateFiles is a certificate and its key on disk.
@@ -202,4 +204,62 @@ func TestServeSpeaksTLS13AloneAndTakesARenewedCertificate(t *testing.T) {
 	}
 	s.secrets = append(s.secrets, string(key), strings.Split(string(key), "\n")[1])
 	s.checkSilence(t)
+}
+
+// Some systems give all files one time, and a file can be written over in place.
+func TestFileIsReadAgainThoughItLooksTheSame(t *testing.T) {
+	t.Parallel()
+	one, two := certtest.NewAuthority(t, "a"), certtest.NewAuthority(t, "b")
+	file, at := filepath.Join(t.TempDir(), "authorities.pem"), time.Unix(1, 0)
+	// put writes over what is there, at the same time and of the same size if need be.
+	put := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(file, append(text, bytes.Repeat([]byte("\n"), 4096-len(text))...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, now := &output{}, time.Now()
+	r := newAuthorities(file, slog.New(slog.NewTextHandler(log, nil)))
+	r.now = func() time.Time { return now }
+	holds := func(when string, want *certtest.Authority) {
+		t.Helper()
+		if a, err := r.get(); err != nil || !a.pool.Equal(want.Pool()) {
+			t.Errorf("%s: it holds others, %v", when, err)
+		}
+	}
+	put(one.PEM())
+	holds("at first", one)
+	put(two.PEM())
+	now = now.Add(rereadAge)
+	holds("a minute after it was written over", two)
+	now = now.Add(-time.Hour)
+	put(one.PEM())
+	holds("once the clock was put back", one)
+	if n := strings.Count(log.String(), "read again"); n != 2 {
+		t.Errorf("it was read again %d times:\n%s", n, log)
+	}
+	now = now.Add(rereadAge)
+	holds("a minute later, unchanged", one)
+	if n := strings.Count(log.String(), "read again"); n != 2 {
+		t.Errorf("unchanged, it was read again:\n%s", log)
+	}
+	// Another size, at once; another file of that size and time, at once.
+	text := append(two.PEM(), bytes.Repeat([]byte("\n"), 5000)...)
+	for when, write := range map[string]func(){
+		"another size": func() { os.WriteFile(file, text, 0o600); os.Chtimes(file, at, at) },
+		"another file": func() {
+			other := file + ".new"
+			os.Rename(file, other)
+			put(two.PEM())
+		},
+	} {
+		put(one.PEM())
+		now = now.Add(rereadAge)
+		holds("before "+when, one)
+		write()
+		holds(when, two)
+	}
 }

@@ -96,7 +96,7 @@ func revokeToken(ctx context.Context, s *postgres.Store, text string, event auth
 	if jti, err := authz.ParseJTI(text); err == nil {
 		return s.RevokeTokenByJTI(ctx, jti, event)
 	}
-	return s.RevokeToken(ctx, authz.DigestOf(text), "", event)
+	return s.RevokeToken(ctx, authz.DigestOf(text), authz.Caller{}, event)
 }
 
 // revokeMany revokes what carries one name.
@@ -123,6 +123,9 @@ func (p *program) revokeMany(ctx context.Context, f revocationFlags) error {
 		}
 		return p.print(map[string]string{"revoked": what, what: name}, func(w io.Writer) {
 			fmt.Fprintf(w, "revoked all tokens of %s %s\n", strings.ReplaceAll(what, "_", " "), name)
+			if f.jkt != "" {
+				fmt.Fprintln(w, "and the key itself, for good: no client gets a token for it any more, and none can enrol it; its clients need another key")
+			}
 		})
 	})
 }

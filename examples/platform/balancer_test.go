@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cargokey/authz/internal/freeport"
 )
 
 // balance runs balancer.conf in front of two addresses, and returns its URL.
@@ -26,7 +28,7 @@ func balance(t *testing.T, first, second string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf, listen := string(text), freeAddress(t)
+	conf, listen := string(text), freeport.Address(t)
 	for old, address := range map[string]string{"listen 8080": "listen " + listen, "authz-1:8080": first, "authz-2:8080": second} {
 		if strings.Count(conf, old) != 1 {
 			t.Fatalf("balancer.conf has not one %q", old)
@@ -57,16 +59,6 @@ func balance(t *testing.T, first, second string) string {
 	}
 	t.Fatal("nginx does not listen")
 	return ""
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // good answers everything, and counts it.
@@ -134,7 +126,7 @@ func TestATokenRequestThatAServerMayHaveTakenGoesToNoOther(t *testing.T) {
 
 func TestATokenRequestThatNoServerTookGoesToTheOther(t *testing.T) {
 	second, answered := good(t)
-	balancer := balance(t, freeAddress(t), second)
+	balancer := balance(t, freeport.Address(t), second)
 	for range 4 {
 		if status := postToken(t, balancer); status != http.StatusOK {
 			t.Errorf("%d", status)

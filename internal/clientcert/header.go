@@ -24,7 +24,7 @@ var (
 	errTwice      = errors.New("the header Client-Cert came twice: whoever forwards it has to overwrite what its caller sent")
 	errLong       = errors.New("the header Client-Cert is longer than 16 KiB")
 	errForm       = errors.New("the header Client-Cert is neither a byte sequence (RFC 9440) nor one URL-encoded PEM certificate")
-	errChain      = errors.New("the header Client-Cert-Chain is not a list of at most 5 byte sequences (RFC 9440), or longer than 16 KiB each")
+	errChain      = errors.New("the header Client-Cert-Chain is not a list of at most 3 byte sequences (RFC 9440), or longer than 16 KiB each")
 	errNotDER     = errors.New("what the header Client-Cert encodes is not one certificate")
 	errChainAlone = errors.New("there is a header Client-Cert-Chain, and no Client-Cert")
 )

@@ -111,8 +111,8 @@ func TestHeaderThatIsNotOneCertificateIsRefused(t *testing.T) {
 		"PEM":                  {escapedPEM(leaf)},
 		"parameters":           {good + ";a"},
 		"an inner list":        {"(" + good + ")"},
-		"six":                  {strings.Repeat(good+",", 5) + good},
-		"six lines":            {good, good, good, good, good, good},
+		"four":                 {strings.Repeat(good+",", 3) + good},
+		"four lines":           {good, good, good, good},
 		"too long":             {":" + strings.Repeat("AAAA", 5000) + ":"},
 	} {
 		if _, err := clientcert.FromHeader(http.Header{"Client-Cert": {good}, "Client-Cert-Chain": chain}); err == nil {

@@ -105,17 +105,6 @@ func environment(given ...string) []string {
 	return append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}, given...)
 }
 
-// freeAddress is one that nobody listened on a moment ago.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 // build builds a program of this module.
 func build(t testing.TB, dir, pkg string) string {
 	t.Helper()

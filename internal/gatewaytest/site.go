@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/freeport"
 	"github.com/cargokey/authz/internal/pgdev/pgtest"
 )
 
@@ -49,9 +50,9 @@ type site struct {
 func newSite(t testing.TB, g Gateway) *site {
 	t.Helper()
 	db := pgtest.NewEmpty(t)
-	public := freeAddress(t)
+	public := freeport.Address(t)
 	s := &site{
-		t: t, gateway: g, dir: t.TempDir(), issuer: "http://" + public, internal: freeAddress(t), listen: freeAddress(t), scheme: "http",
+		t: t, gateway: g, dir: t.TempDir(), issuer: "http://" + public, internal: freeport.Address(t), listen: freeport.Address(t), scheme: "http",
 		operator: environment("AUTHZ_DATABASE_URL=" + db.OwnerURL),
 	}
 	s.authz = build(t, s.dir, "github.com/cargokey/authz/cmd/authz")
@@ -122,7 +123,7 @@ func (s *site) serve(more ...string) {
 func (s *site) startAPI() {
 	s.t.Helper()
 	program := build(s.t, s.dir, "github.com/cargokey/authz/examples/carrier-api")
-	address := freeAddress(s.t)
+	address := freeport.Address(s.t)
 	api := start(s.t, s.dir, environment(), program, "-behind-gateway", "-listen", address, "-issuer", s.issuer, "-resource", resource,
 		"-base-url", s.base())
 	api.awaitListener(s.t, address)

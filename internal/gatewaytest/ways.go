@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/cargokey/authz/internal/freeport"
 )
 
 // Certificates are the files of mutual TLS between the gateway and the server.
@@ -43,7 +45,7 @@ func newWays(s *site) ways {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w := ways{mutualTLS: freeAddress(s.t), socket: filepath.Join(dir, "labels.sock"), another: filepath.Join(dir, "tracking.sock")}
+	w := ways{mutualTLS: freeport.Address(s.t), socket: filepath.Join(dir, "labels.sock"), another: filepath.Join(dir, "tracking.sock")}
 	a := newAuthority(s.t, dir)
 	serverCert, serverKey := a.issue(s.t, "server", "authz.carrier.test")
 	own, key := a.issue(s.t, "gateway", gatewayName)

@@ -12,12 +12,14 @@ import (
 var errNotPublic = errors.New("is not a public address, nor in AUTHZ_JWKS_URI_NETWORKS")
 
 // special are the IPv4 networks that are not globally reachable, by the IANA's
-// registry (RFC 6890), those that netip knows by name left out.
+// registry (RFC 6890), those that netip knows by name left out, and what a cloud
+// has made such.
 var special = prefixes(
 	"0.0.0.0/8", "100.64.0.0/10", // RFC 791 §3.2; carrier-grade NAT, RFC 6598
 	"192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", // RFC 6890, 5737, 7526
 	"198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", // RFC 2544, 5737
-	"240.0.0.0/4", // RFC 1112, and the broadcast address
+	"240.0.0.0/4",      // RFC 1112, and the broadcast address
+	"168.63.129.16/32", // of no registry: inside Azure, the platform's agent for the machine itself
 )
 
 // global is the IPv6 space that anything public is in (RFC 4291 §2.4), and

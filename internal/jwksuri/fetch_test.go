@@ -55,57 +55,11 @@ func TestADocumentIsRefreshedBeforeItEndsAndNobodyWaits(t *testing.T) {
 	release := make(chan struct{})
 	h.does(func(w http.ResponseWriter, _ *http.Request) { <-release; w.Write([]byte(assertiontest.Set(fresh))) })
 	r.advance(4*time.Minute - time.Second) // of 4 to 5 minutes, four fifths are over
-	if r.advance(0); names(t, r.Keys, h.URL) != old.Thumbprint() {
+	if names(t, r.Keys, h.URL) != old.Thumbprint() {
 		t.Error("a request waited for the refresh")
 	}
 	close(release)
 	eventually(t, func() bool { return names(t, r.Keys, h.URL) == fresh.Thumbprint() })
-}
-
-func TestKeysOutliveAnOutageOfTheirHostByADay(t *testing.T) {
-	t.Parallel()
-	for outage, does := range map[string]http.HandlerFunc{
-		"an error":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
-		"no JWKS":      func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) },
-		"a JWKS twice": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"keys":[],"keys":[]}`)) },
-	} {
-		h, one := newHost(t, ""), assertiontest.NewSigner("ES256")
-		h.publishes(one)
-		r := newRig(t, nil, loopback, h)
-		names(t, r.Keys, h.URL)
-		h.does(does)
-		for _, d := range []time.Duration{10 * time.Minute, 12 * time.Hour, 11*time.Hour + 45*time.Minute} {
-			r.advance(d)
-			if got := names(t, r.Keys, h.URL); got != one.Thumbprint() {
-				t.Errorf("%s: %s", outage, got)
-			}
-		}
-		r.advance(10 * time.Minute)
-		if got := names(t, r.Keys, h.URL); !strings.HasPrefix(got, "error: ") {
-			t.Errorf("%s: after a day: %s", outage, got)
-		}
-		h.publishes(one)
-		r.advance(jwksuri.Interval)
-		if got := names(t, r.Keys, h.URL); got != one.Thumbprint() {
-			t.Errorf("%s: after the outage: %s", outage, got)
-		}
-		if !strings.Contains(r.logs.String(), "fetching a client's keys failed") {
-			t.Errorf("%s: nothing is logged", outage)
-		}
-	}
-}
-
-func TestAnEmptyDocumentIsAnAnswer(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, "")
-	h.publishes(assertiontest.NewSigner("ES256"))
-	r := newRig(t, nil, loopback, h)
-	names(t, r.Keys, h.URL)
-	h.publishes()
-	r.advance(jwksuri.Fresh)
-	if got := names(t, r.Keys, h.URL); got != "" {
-		t.Errorf("withdrawn keys are still taken: %s", got)
-	}
 }
 
 func TestAFloodOfUnknownKeysIsOneFetchInTenSeconds(t *testing.T) {
@@ -200,7 +154,7 @@ func TestASlowHostHoldsUpNoOther(t *testing.T) {
 	slow.does(func(http.ResponseWriter, *http.Request) { <-stop })
 	quick.publishes(one)
 	r := newRig(t, nil, loopback, slow, quick)
-	go r.Keys(t.Context(), slow.URL)
+	go r.Keys(t.Context(), slow.URL, 1)
 	eventually(t, func() bool { return slow.requests.Load() == 1 })
 	start := time.Now()
 	if got := names(t, r.Keys, quick.URL); got != one.Thumbprint() || time.Since(start) > time.Second {
@@ -216,7 +170,7 @@ func TestFetchesAtATimeAreBounded(t *testing.T) {
 	r := newRig(t, nil, loopback, h)
 	var all sync.WaitGroup
 	for n := range 40 {
-		all.Go(func() { r.Keys(t.Context(), fmt.Sprintf("%s/%d", h.URL, n)) })
+		all.Go(func() { r.Keys(t.Context(), fmt.Sprintf("%s/%d", h.URL, n), 1) })
 	}
 	time.Sleep(time.Second)
 	if n := h.requests.Load(); n != 16 {
@@ -224,31 +178,6 @@ func TestFetchesAtATimeAreBounded(t *testing.T) {
 	}
 	close(stop)
 	all.Wait()
-}
-
-func TestKeptDocumentsAreBounded(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, "")
-	h.publishes(assertiontest.NewSigner("ES256"))
-	r := newRig(t, nil, loopback, h)
-	first := h.URL + "/first"
-	names(t, r.Keys, first)
-	for n := range 1023 {
-		r.advance(time.Millisecond)
-		names(t, r.Keys, fmt.Sprintf("%s/%d", h.URL, n))
-	}
-	asked := h.requests.Load()
-	if names(t, r.Keys, first); h.requests.Load() != asked {
-		t.Error("1024 documents are not kept")
-	}
-	r.advance(time.Millisecond)
-	names(t, r.Keys, h.URL+"/last")
-	if names(t, r.Keys, first); h.requests.Load() != asked+1 {
-		t.Error("one that was just asked for was forgotten")
-	}
-	if names(t, r.Keys, h.URL+"/0"); h.requests.Load() != asked+2 {
-		t.Error("1025 documents are kept")
-	}
 }
 
 func eventually(t testing.TB, what func() bool) {

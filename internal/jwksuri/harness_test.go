@@ -61,7 +61,7 @@ func (h *host) publishes(signers ...*assertiontest.Signer) {
 // port is ":" and the host's port.
 func (h *host) port() string { return h.URL[strings.LastIndexByte(h.URL, ':'):] }
 
-// rig is a Fetcher with a clock and a log of its own.
+// rig is a Fetcher with a log of its own, and a clock that tests alone set forward.
 type rig struct {
 	*jwksuri.Fetcher
 	offset atomic.Int64
@@ -70,6 +70,11 @@ type rig struct {
 
 // newRig trusts the certificates of hosts, and may connect to networks.
 func newRig(t testing.TB, resolver *net.Resolver, networks []string, hosts ...*host) *rig {
+	t.Helper()
+	return newRigParsing(t, clientassertion.Keys, resolver, networks, hosts...)
+}
+
+func newRigParsing(t testing.TB, parse func([]byte) ([]strictjose.SetKey, error), resolver *net.Resolver, networks []string, hosts ...*host) *rig {
 	t.Helper()
 	r, authorities := &rig{}, x509.NewCertPool()
 	for _, h := range hosts {
@@ -80,10 +85,11 @@ func newRig(t testing.TB, resolver *net.Resolver, networks []string, hosts ...*h
 		allowed = append(allowed, netip.MustParsePrefix(n))
 	}
 	var err error
+	start := time.Now()
 	r.Fetcher, err = jwksuri.New(jwksuri.Config{
-		Parse: clientassertion.Keys, MaxDocument: clientassertion.MaxKeySet, Networks: allowed,
+		Parse: parse, MaxDocument: clientassertion.MaxKeySet, Networks: allowed,
 		Authorities: authorities, Resolver: resolver, Log: slog.New(slog.NewTextHandler(&r.logs, nil)),
-		Now: func() time.Time { return time.Now().Add(time.Duration(r.offset.Load())) },
+		Now: func() time.Time { return start.Add(time.Duration(r.offset.Load())) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -96,10 +102,19 @@ var loopback = []string{"127.0.0.1/32"}
 
 func (r *rig) advance(d time.Duration) { r.offset.Add(int64(d)) }
 
-// names are the thumbprints that Keys or Again returned, joined.
-func names(t testing.TB, get func(context.Context, string) ([]strictjose.SetKey, error), uri string) string {
+// reader is Keys or Again.
+type reader func(context.Context, string, int64) ([]strictjose.SetKey, error)
+
+// names are the thumbprints that Keys or Again returned, joined, for the first
+// revision of a URI.
+func names(t testing.TB, get reader, uri string) string {
 	t.Helper()
-	keys, err := get(t.Context(), uri)
+	return namesAt(t, get, uri, 1)
+}
+
+func namesAt(t testing.TB, get reader, uri string, revision int64) string {
+	t.Helper()
+	keys, err := get(t.Context(), uri, revision)
 	if err != nil {
 		return "error: " + err.Error()
 	}

@@ -3,9 +3,9 @@
 //
 // Where it is sent is what an operator registered, and what the host there, its
 // DNS and its redirects make of it: none of them is trusted. It speaks https only,
-// with no proxy; it connects to public addresses only, but for those that its
-// Config names, and judges the very address that is dialled; and what it reads, how
-// long it waits, how often it asks and how much it keeps are all bounded.
+// with no proxy, and to one host and port a URI; it connects to public addresses
+// only, but for those that its Config names, and judges the very address that is
+// dialled; and what it reads, how long it waits, how often it asks and how much it keeps are all bounded.
 package jwksuri
 
 import (
@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,10 +30,11 @@ const (
 	// fifth less, so that instances do not all ask at once. It is asked for anew, in
 	// the background, when four fifths of that have passed.
 	Fresh = 5 * time.Minute
-	// Kept is how long it is used while the host cannot be reached, or answers
-	// with something else: the longest that a withdrawn key can live on.
-	Kept = 24 * time.Hour
-	// Interval is the least time between two fetches of one URI.
+	// Kept is how long it is used while the host is out: it cannot be reached, or
+	// answers with a status of 429 or 5xx. That is the longest that a withdrawn key
+	// can live on. Any other answer than keys ends them when they are not fresh.
+	Kept = 4 * time.Hour
+	// Interval is the least time between two fetches of one URI, for one revision.
 	Interval = 10 * time.Second
 )
 
@@ -79,7 +81,7 @@ func New(c Config) (*Fetcher, error) {
 		c.Networks[i] = network.Masked()
 	}
 	s := newSource(c)
-	return &Fetcher{source: s, cache: cache{fetch: s.fetch, now: c.Now, log: c.Log, entries: map[string]*entry{}}}, nil
+	return &Fetcher{source: s, cache: cache{fetch: s.fetch, now: c.Now, log: c.Log, entries: map[registration]*entry{}}}, nil
 }
 
 // Validate checks a jwks_uri that is to be registered. The error says what is
@@ -91,6 +93,8 @@ func Validate(uri string) error {
 		return fmt.Errorf("the jwks_uri %q is not an absolute URL, such as https://labels.example.com/jwks.json", uri)
 	case u.Scheme != "https": // RFC 7591 §2, by way of RFC 8414 §2: what is trusted comes over TLS
 		return fmt.Errorf("the jwks_uri %q is not https", uri)
+	case !validPort(u):
+		return fmt.Errorf("the jwks_uri of %s has no port from 1 to 65535", u.Hostname())
 	case u.User != nil || strings.Contains(uri, "#"):
 		return fmt.Errorf("the jwks_uri of %s has a user or a fragment", u.Host)
 	case len(uri) > maxURI:
@@ -99,4 +103,15 @@ func Validate(uri string) error {
 		return fmt.Errorf("the jwks_uri %q has other than visible ASCII", uri)
 	}
 	return nil
+}
+
+// validPort allows for none, but not for an empty one or 0: a dialler would make
+// something of these.
+func validPort(u *url.URL) bool {
+	text := u.Port()
+	if text == "" {
+		return !strings.HasSuffix(u.Host, ":")
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n != 0
 }

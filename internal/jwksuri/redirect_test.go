@@ -15,35 +15,81 @@ func redirect(to string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusFound) }
 }
 
-func TestARedirectIsJudgedAsTheFirstHostIs(t *testing.T) {
+func TestARedirectLeadsToNoOtherOrigin(t *testing.T) {
 	t.Parallel()
-	private, one := newHost(t, "127.0.0.2"), assertiontest.NewSigner("ES256")
-	private.publishes(one)
+	const refused = "redirected to another host, port or scheme"
 	plain := httptest.NewServer(redirect("/"))
 	defer plain.Close()
-	other := newHost(t, "")
-	other.publishes(one)
-	for name, row := range map[string]struct{ to, want string }{
-		"to another allowed host": {other.URL + "/jwks.json", one.Thumbprint()},
-		"to a private address":    {private.URL, "is not a public address"},
-		"to the metadata service": {"https://169.254.169.254/latest/meta-data/", "is not a public address"},
-		"to plain http":           {plain.URL, "redirected to something else than https"},
-		"to a file":               {"file:///etc/passwd", "redirected to something else than https"},
-		"with a password":         {strings.Replace(other.URL, "https://", "https://user:password@", 1), "redirected to something else than https"},
-		"to itself":               {"", "redirected more than 3 times"},
+	other, inside := newHost(t, ""), newHost(t, "127.0.0.2") // both in networks that are allowed
+	other.publishes(assertiontest.NewSigner("ES256"))
+	inside.publishes(assertiontest.NewSigner("ES256"))
+	h := newHost(t, "")
+	for name, to := range map[string]string{
+		"to another allowed address":   inside.URL + "/admin/reboot?now=1",
+		"to another port":              other.URL + "/jwks.json",
+		"to no port":                   "https://127.0.0.1/",
+		"to the host by another name":  "https://localhost" + h.port(),
+		"to the metadata service":      "https://169.254.169.254/latest/meta-data/",
+		"to plain http":                plain.URL,
+		"to the same host, plain http": strings.Replace(h.URL, "https:", "http:", 1),
+		"without a scheme":             "//" + strings.TrimPrefix(other.URL, "https://"),
+		"to a file":                    "file:///etc/passwd",
+		"to no host":                   "https:jwks.json",
+		"with a password":              strings.Replace(h.URL, "https://", "https://user:password@", 1),
 	} {
-		h := newHost(t, "")
-		h.does(redirect(row.to))
-		if row.to == "" {
-			h.does(redirect(h.URL))
-		}
-		r := newRig(t, nil, loopback, h, other, private)
-		if got := names(t, r.Keys, h.URL); !strings.Contains(got, row.want) {
-			t.Errorf("%s: %s", name, got)
+		for _, status := range []int{301, 302, 303, 307, 308} {
+			h.does(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Location", to); w.WriteHeader(status) })
+			r := newRig(t, nil, []string{"127.0.0.0/8"}, h, other, inside)
+			if got := names(t, r.Keys, h.URL); got != "error: "+refused {
+				t.Errorf("%s by %d: %s", name, status, got)
+			}
 		}
 	}
-	if n := private.requests.Load(); n != 0 {
-		t.Errorf("%d requests came to the private address", n)
+	if n := other.requests.Load() + inside.requests.Load(); n != 0 {
+		t.Errorf("%d requests came to other hosts", n)
+	}
+}
+
+func TestRedirectsWithinTheOriginAreFollowedThreeTimes(t *testing.T) {
+	t.Parallel()
+	h, one := newHost(t, ""), assertiontest.NewSigner("ES256")
+	r := newRig(t, nil, loopback, h)
+	h.does(func(w http.ResponseWriter, req *http.Request) {
+		switch {
+		case req.Header.Get("Referer") != "" || req.Header.Get("Accept") == "":
+			w.WriteHeader(http.StatusBadRequest)
+		case req.URL.Path == "/3":
+			redirect(h.URL+"/2")(w, req)
+		case req.URL.Path == "/2":
+			redirect("1")(w, req)
+		case req.URL.Path == "/1":
+			redirect("/keys?v=1")(w, req)
+		case req.URL.RequestURI() == "/keys?v=1":
+			writes(assertiontest.Set(one))(w, req)
+		default:
+			redirect("/3")(w, req)
+		}
+	})
+	if got := names(t, r.Keys, h.URL+"/3"); got != one.Thumbprint() {
+		t.Error(got)
+	}
+	if got := names(t, r.Keys, h.URL+"/4"); got != "error: redirected more than 3 times" {
+		t.Error(got)
+	}
+}
+
+// By the same name, DNS leads elsewhere when the redirect is followed.
+func TestARedirectIsDialledAnewAndJudgedAnew(t *testing.T) {
+	t.Parallel()
+	h, server := newHost(t, ""), newDNS(t)
+	server.leadsTo("127.0.0.1")
+	h.does(func(w http.ResponseWriter, req *http.Request) {
+		server.leadsTo("127.0.0.2")
+		redirect("/jwks.json")(w, req)
+	})
+	r := newRig(t, server.resolver(), loopback, h)
+	if got := names(t, r.Keys, "https://example.com"+h.port()); !strings.Contains(got, "is not a public address") {
+		t.Error(got)
 	}
 }
 
@@ -109,5 +155,24 @@ func TestNoProxyIsAsked(t *testing.T) {
 	}
 	if proxy.requests.Load() != 0 {
 		t.Error("the proxy was asked")
+	}
+}
+
+func TestWhatCannotBeRegisteredIsNotConnectedTo(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	h.publishes(assertiontest.NewSigner("ES256"))
+	plain := httptest.NewServer(writes(`{"keys":[]}`))
+	defer plain.Close()
+	for _, uri := range []string{
+		plain.URL, strings.Replace(h.URL, "https://", "https://user:password@", 1), h.URL + "/#k", h.URL + "/" + strings.Repeat("x", 2048), "https://127.0.0.1:0/", "",
+	} {
+		r := newRig(t, nil, loopback, h)
+		if got := names(t, r.Keys, uri); got != "error: is no jwks_uri that can be registered" {
+			t.Errorf("%.40s: %s", uri, got)
+		}
+	}
+	if h.requests.Load() != 0 {
+		t.Error("a request was sent")
 	}
 }

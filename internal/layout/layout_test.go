@@ -39,7 +39,8 @@ var rules = map[string][]string{
 	"internal/clientassertion":               {"internal/strictjose"},
 	"internal/jwksuri":                       {"internal/strictjose"},
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},
-	"internal/gatewaytest":                   {"dpopbind", "internal/clientcert/certtest", "internal/pgdev/pgtest"},
+	"internal/freeport":                      {},
+	"internal/gatewaytest":                   {"dpopbind", "internal/clientcert/certtest", "internal/freeport", "internal/pgdev/pgtest"},
 	"internal/clientcert":                    {"go-jose", "internal/strictjose"},
 	// Certificates for tests.
 	"internal/clientcert/certtest": {},

@@ -35,8 +35,8 @@ var ErrPrivateKey = errors.New("it is a private or a symmetric key; give the pub
 
 // ParseKeySet reads the keys of a JWKS (RFC 7517 §5) that can verify signatures.
 // Others (weak, private, malformed, for another use) are left out, as §5 advises,
-// and refused tells why, in their order: ErrPrivateKey for one of those. The error
-// is the predicate of a sentence about the set.
+// and refused tells why, in their order: ErrPrivateKey for one of those, wherever in
+// the set it stands. The error is the predicate of a sentence about the set.
 func ParseKeySet(doc []byte, maxKeys int) (keys []SetKey, refused []error, err error) {
 	o, err := ParseObject(doc)
 	if err != nil {
@@ -58,7 +58,58 @@ func ParseKeySet(doc []byte, maxKeys int) (keys []SetKey, refused []error, err e
 		}
 		keys = append(keys, key)
 	}
+	for _, member := range o {
+		if privateBeside(member) {
+			refused = append(refused, fmt.Errorf("the member %s beside its keys: %w", Quote(member.Name), ErrPrivateKey))
+		}
+	}
 	return keys, refused, nil
+}
+
+// privateBeside tells whether a member of a set is, or is part of, a key that is
+// not public.
+func privateBeside(member Member) bool {
+	if privateMember(Object{member}) != "" {
+		return true
+	}
+	if member.Value[0] != '{' {
+		return false
+	}
+	o, err := ParseValidObject(member.Value)
+	if err != nil {
+		return false
+	}
+	kty, _ := AsString(o.Get("kty"))
+	return kty == "oct" || privateMember(o) != ""
+}
+
+// MarshalKeySet writes a set that ParseKeySet reads as these keys, and nothing else:
+// what is not used is not kept, and cannot grow where it is.
+func MarshalKeySet(keys []SetKey) ([]byte, error) {
+	list := make([]json.RawMessage, 0, len(keys))
+	for _, key := range keys {
+		rest, err := json.Marshal(struct {
+			KID string   `json:"kid,omitempty"`
+			Alg string   `json:"alg,omitempty"`
+			X5C [][]byte `json:"x5c,omitempty"` // in standard base64, as RFC 7517 §4.7 has it
+		}{key.KID, key.Alg, firstOf(key.X5C)})
+		if err != nil {
+			return nil, fmt.Errorf("writing a key: %w", err)
+		}
+		text := key.Canonical
+		if len(rest) > len("{}") {
+			text = slices.Concat(text[:len(text)-1], []byte(","), rest[1:])
+		}
+		list = append(list, text)
+	}
+	return json.Marshal(map[string]any{"keys": list})
+}
+
+func firstOf(certificate []byte) [][]byte {
+	if certificate == nil {
+		return nil
+	}
+	return [][]byte{certificate}
 }
 
 func parseSetKey(item []byte) (SetKey, error) {

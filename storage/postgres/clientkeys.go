@@ -11,7 +11,7 @@ import (
 )
 
 const setClientKeysSQL = `
-update authz.clients set jwks = $2, key_names = $3, jwks_uri = $4
+update authz.clients set jwks = $2, key_names = $3, jwks_uri = $4, auth_revision = default
 where id = $1 and token_endpoint_auth_method in ('private_key_jwt', 'self_signed_tls_client_auth')`
 
 // SetClientKeys is authz.Store's.

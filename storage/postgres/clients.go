@@ -17,10 +17,11 @@ const (
 	clientColumns = `
   c.id, c.token_endpoint_auth_method, c.token_format, c.allow_bearer, c.require_nonce,
   c.tls_client_auth_subject_dn, c.tls_client_auth_san_dns, c.tls_client_auth_san_uri, c.tls_client_auth_san_ip,
-  c.tls_client_auth_san_email, c.jwks::text, c.jwks_uri, c.key_names, c.tls_client_certificate_bound_access_tokens,
+  c.tls_client_auth_san_email, c.tls_client_certificate_bound_access_tokens, c.generation, c.auth_revision,
   c.created_at, c.disabled_at, c.dpop_keys,
   array(select s.digest from authz.client_secrets s
         where s.client_id = c.id and ` + inForce + `), `
+	keysColumns   = ` c.jwks, c.jwks_uri, c.key_names,`
 	gatewayColumn = `
   array(select i.resource from authz.gateway_resources i where i.client_id = c.id order by i.resource collate "C")`
 	grantsColumn = `
@@ -32,19 +33,21 @@ const (
 )
 
 const clientSQL = `
-select` + clientColumns + gatewayColumn + `,` + grantsColumn + `
+select` + clientColumns + keysColumns + gatewayColumn + `,` + grantsColumn + `
 from authz.clients c
 where c.id = $2`
 
 const clientsSQL = `
-select` + clientColumns + gatewayColumn + `,` + grantsColumn + `
+select` + clientColumns + keysColumns + gatewayColumn + `,` + grantsColumn + `
 from authz.clients c
 order by c.id collate "C"`
 
 // A secret is looked for by its digest, whose bytes nobody can choose; that it
-// is the right one is decided elsewhere, in constant time.
+// is the right one is decided elsewhere, in constant time. Public keys are of no use to who comes with
+// a secret, and may be many.
 const claimantSQL = `
 select` + clientColumns + `
+  null::text, null::text, null::text[],
   case when p.proven then ` + gatewayColumn + ` end,
   case when p.proven then ` + grantsColumn + ` else '[]' end,
   case when not p.proven and isfinite(p.expires_at) then p.expires_at end
@@ -114,6 +117,7 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 		keySet, keysAt, keys   *string
 		allowBearer, nonce     *bool
 		certificateBound       *bool
+		generation, revision   *int64
 		createdAt, disabledAt  *time.Time
 		secrets                [][]byte
 		grants                 []struct {
@@ -126,8 +130,9 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 			AllowCertificateBound bool `json:"allow_certificate_bound"`
 		}
 	)
-	columns := []any{&id, &authMethod, &format, &allowBearer, &nonce, &name[0], &name[1], &name[2], &name[3], &name[4], &keySet, &keysAt,
-		&c.KeyNames, &certificateBound, &createdAt, &disabledAt, &keys, &secrets, &c.Introspects, &grants}
+	columns := []any{&id, &authMethod, &format, &allowBearer, &nonce, &name[0], &name[1], &name[2], &name[3], &name[4],
+		&certificateBound, &generation, &revision, &createdAt, &disabledAt, &keys, &secrets, &keySet, &keysAt, &c.KeyNames,
+		&c.Introspects, &grants}
 	if err := row.Scan(append(columns, more...)...); err != nil {
 		return nil, err
 	}
@@ -136,7 +141,7 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 	}
 	c.ID, c.AuthMethod, c.TokenFormat = *id, authz.AuthMethod(*authMethod), authz.TokenFormat(*format)
 	c.AllowBearer, c.RequireNonce, c.CreatedAt = *allowBearer, *nonce, *createdAt
-	c.DPoPKeys = authz.DPoPKeyPolicy(*keys)
+	c.DPoPKeys, c.Generation, c.AuthRevision = authz.DPoPKeyPolicy(*keys), *generation, *revision
 	if disabledAt != nil {
 		c.DisabledAt = *disabledAt
 	}
@@ -171,7 +176,8 @@ const (
 insert into authz.clients (id, token_endpoint_auth_method, token_format, allow_bearer, created_at, require_nonce,
   tls_client_auth_san_dns, tls_client_auth_san_uri, dpop_keys, tls_client_auth_subject_dn, tls_client_auth_san_ip,
   tls_client_auth_san_email, jwks, jwks_uri, key_names, tls_client_certificate_bound_access_tokens)
-values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, 'any'), $10, $11, $12, $13, $14, $15, $16)`
+values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, 'any'), $10, $11, $12, $13, $14, $15, $16)
+returning generation, auth_revision`
 	addSecretSQL  = `insert into authz.client_secrets (client_id, digest, created_at) values ($1, $2, $3)`
 	addGrantSQL   = `insert into authz.grants (client_id, resource, scope) select $1, $2, unnest($3::text[])`
 	addGatewaySQL = `insert into authz.gateway_resources (client_id, resource) select $1, unnest($2::text[])`
@@ -184,13 +190,14 @@ const holdRegistrationsSQL = `select from authz.gateway_revision where only_row 
 // CreateClient is authz.Store's.
 func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.AuditEvent) error {
 	event.ClientID = c.ID
+	var generation, revision int64
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, holdRegistrationsSQL); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, createClientSQL, c.ID, string(c.AuthMethod), string(c.TokenFormat), c.AllowBearer, event.At, c.RequireNonce,
+		if err := tx.QueryRow(ctx, createClientSQL, c.ID, string(c.AuthMethod), string(c.TokenFormat), c.AllowBearer, event.At, c.RequireNonce,
 			orNull(c.TLSName.DNS), orNull(c.TLSName.URI), orNull(string(c.DPoPKeys)), orNull(c.TLSName.SubjectDN), orNull(c.TLSName.IP),
-			orNull(c.TLSName.Email), orNull(string(c.JWKS)), orNull(c.JWKSURI), c.KeyNames, c.CertificateBound); err != nil {
+			orNull(c.TLSName.Email), orNull(string(c.JWKS)), orNull(c.JWKSURI), c.KeyNames, c.CertificateBound).Scan(&generation, &revision); err != nil {
 			return err
 		}
 		for _, digest := range c.Secrets {
@@ -213,6 +220,7 @@ func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.A
 	})
 	switch {
 	case err == nil:
+		c.Generation, c.AuthRevision = generation, revision
 		return nil
 	case violates(err, "clients_pkey"):
 		return authz.ErrExists

@@ -28,10 +28,12 @@ func dpopWriteNames() []string {
 // dpopWrites are those of DPoP keys and of revocations.
 func dpopWrites(t *testing.T, s *postgres.Store, owner *postgres.Store) map[string]faulty {
 	ctx := t.Context()
+	registered := map[string]*authz.Client{}
 	client := func(n int, policy authz.DPoPKeyPolicy) string {
 		c := newClient(fmt.Sprintf("client-%d", n))
 		c.DPoPKeys = policy
 		must(t, owner.CreateClient(ctx, c, event(authz.AuditClientCreated, clock())))
+		registered[c.ID] = c
 		return c.ID
 	}
 	enrolled := func(n int) (id, jkt string) {
@@ -70,7 +72,8 @@ func dpopWrites(t *testing.T, s *postgres.Store, owner *postgres.Store) map[stri
 				proof := authz.Spending{Digest: randomDigest(), IssuedAt: clock().Truncate(time.Second), Window: 90 * time.Second}
 				other := proof
 				other.Digest = randomDigest()
-				e := authz.Endorsement{ClientID: id, Credential: secretOf(id).Name(), By: jkt, JKT: newJKT(), ByEndsAt: clock().Add(time.Hour), Spent: []authz.Spending{proof, other}}
+				e := authz.Endorsement{ClientID: id, Credential: secretOf(id).Name(), By: jkt, JKT: newJKT(), ByEndsAt: clock().Add(time.Hour),
+					Generation: registered[id].Generation, AuthRevision: registered[id].AuthRevision, Spent: []authz.Spending{proof, other}}
 				ev := event(authz.AuditDPoPKeyEnrolled, clock())
 				return func() error { return s.EndorseKey(ctx, e, ev) }
 			},
@@ -80,7 +83,7 @@ func dpopWrites(t *testing.T, s *postgres.Store, owner *postgres.Store) map[stri
 			begin: func(n int) func() error {
 				i := issue(clock())
 				i.Token.ClientID, i.Token.JKT = client(n, authz.FirstUseKey), newJKT()
-				i.Token.Credential = secretOf(i.Token.ClientID).Name()
+				i.Token.Credential, i.Generation = secretOf(i.Token.ClientID).Name(), registered[i.Token.ClientID].Generation
 				return func() error { return s.RecordToken(ctx, i) }
 			},
 			adds: rows{"client_dpop_keys": 1, "tokens": 1, "spent_proofs": 1, "audit_events": 2}, again: authz.ErrProofSpent,
@@ -176,7 +179,7 @@ func TestTokensOfARevokedSigningKeyAreInactive(t *testing.T) {
 	must(t, owner.RevokeSigningKey(t.Context(), "bad", event(authz.AuditKeyRevoked, now)))
 	for _, s := range servers {
 		for token, want := range map[*authz.Token]bool{&bad: false, &good: true, &opaque: true} {
-			found, err := s.ActiveToken(t.Context(), token.Digest, edge, now)
+			found, err := s.ActiveToken(t.Context(), token.Digest, edgeCaller(), now)
 			if (err == nil) != want {
 				t.Errorf("by %q: introspection: %v", token.KID, err)
 			}
@@ -243,6 +246,7 @@ func TestFirstKeyIsEnrolledInOneRoundTrip(t *testing.T) {
 		must(t, owner.CreateClient(t.Context(), c, event(authz.AuditClientCreated, now)))
 		i := issue(now)
 		i.Token.ClientID, i.Token.JKT, i.Token.Credential = id, newJKT(), secretOf(id).Name()
+		i.Generation = c.Generation
 		return func() error { return store.RecordToken(t.Context(), i) }
 	}
 	must(t, first("one")()) // prepares the statement

@@ -8,8 +8,6 @@ import (
 
 // The statements that tests look into, with their parameters.
 const (
-	ActiveTokenSQL    = activeTokenSQL
-	RevokeTokenSQL    = revokeTokenSQL
 	TokensSQL         = tokensSQL
 	SpendProofSQL     = spendProofSQL
 	AdmitCallSQL      = admitCallsSQL
@@ -23,13 +21,11 @@ const (
 var (
 	RecordTokenSQL  = recordTokenOnceSQL
 	RecordArgs      = recordArgs
+	ActiveTokenSQL  = activeTokenSQL
+	ActiveTokenArgs = activeTokenArgs
+	RevokeTokenSQL  = revokeTokenSQL
 	RevokeTokenArgs = revokeTokenArgs
 )
-
-func ActiveTokenArgs(d authz.Digest, gateway string, now time.Time) []any {
-	from, to := liveRange(now)
-	return []any{d[:], from, to, now, gateway}
-}
 
 func TokensArgs(clientID string, now time.Time, limit int) []any {
 	from, to := liveRange(now)

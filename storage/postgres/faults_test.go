@@ -210,7 +210,7 @@ func tokenWrites(t *testing.T, s *postgres.Store, admin *pgx.Conn) map[string]fa
 		"RevokeToken": {
 			begin: func(int) func() error {
 				token, e := recorded(), event(authz.AuditTokenRevoked, clock())
-				return func() error { _, err := s.RevokeToken(ctx, token.Digest, shop, e); return err }
+				return func() error { _, err := s.RevokeToken(ctx, token.Digest, shopCaller(), e); return err }
 			},
 			adds: rows{"audit_events": 1},
 		},

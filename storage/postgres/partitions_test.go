@@ -85,7 +85,7 @@ func TestTokensOnBothSidesOfAnHourAreFound(t *testing.T) {
 		i.Proof.IssuedAt = at
 		must(t, store.RecordToken(t.Context(), i))
 		for _, now := range []time.Time{at, i.Token.ExpiresAt.Add(-time.Microsecond)} {
-			if _, err := store.ActiveToken(t.Context(), i.Token.Digest, edge, now); err != nil {
+			if _, err := store.ActiveToken(t.Context(), i.Token.Digest, edgeCaller(), now); err != nil {
 				t.Errorf("issued at %s, looked for at %s: %v", at, now, err)
 			}
 		}
@@ -327,8 +327,8 @@ func TestLookUpsTouchThePartitionsOfTheirTimeOnly(t *testing.T) {
 		want      []string
 	}{
 		// A token lives an hour at most, and clocks differ by minutes.
-		{"ActiveToken", postgres.ActiveTokenSQL, postgres.ActiveTokenArgs(i.Token.Digest, edge, now), span("tokens", -1, 0)},
-		{"RevokeToken", postgres.RevokeTokenSQL, postgres.RevokeTokenArgs(i.Token.Digest, "", event(authz.AuditTokenRevoked, now)), span("tokens", -1, 0)},
+		{"ActiveToken", postgres.ActiveTokenSQL, postgres.ActiveTokenArgs(i.Token.Digest, edgeCaller(), now), span("tokens", -1, 0)},
+		{"RevokeToken", postgres.RevokeTokenSQL, postgres.RevokeTokenArgs(i.Token.Digest, authz.Caller{}, event(authz.AuditTokenRevoked, now)), span("tokens", -1, 0)},
 		{"Tokens", postgres.TokensSQL, postgres.TokensArgs(shop, now, 10), span("tokens", -1, 0)},
 		{"RecordToken", postgres.RecordTokenSQL, postgres.RecordArgs(issue(now)), span("spent_proofs", 0, 0)},
 		{"RecordToken at the turn of an hour", postgres.RecordTokenSQL, postgres.RecordArgs(issue(hour)), span("spent_proofs", -1, 0)},

@@ -61,8 +61,8 @@ func onlyByDigest(t *testing.T, admin *pgx.Conn, store *postgres.Store, now time
 		}
 	}
 	look("AdmitCall", postgres.AdmitCallSQL, postgres.AdmitCallArgs(goodCall(t, store, i.Token), now))
-	look("ActiveToken", postgres.ActiveTokenSQL, postgres.ActiveTokenArgs(i.Token.Digest, edge, now))
-	look("RevokeToken", postgres.RevokeTokenSQL, postgres.RevokeTokenArgs(i.Token.Digest, "", event(authz.AuditTokenRevoked, now)))
+	look("ActiveToken", postgres.ActiveTokenSQL, postgres.ActiveTokenArgs(i.Token.Digest, edgeCaller(), now))
+	look("RevokeToken", postgres.RevokeTokenSQL, postgres.RevokeTokenArgs(i.Token.Digest, authz.Caller{}, event(authz.AuditTokenRevoked, now)))
 	look("RecordToken", postgres.RecordTokenSQL, postgres.RecordArgs(i))
 	p := i.Proof
 	look("Spend", postgres.SpendProofSQL, []any{p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window)})

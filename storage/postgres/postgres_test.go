@@ -149,11 +149,23 @@ func populate(t testing.TB, s *postgres.Store, now time.Time) {
 	ctx := t.Context()
 	must(t, s.Maintain(ctx, now))
 	must(t, s.CreateResource(ctx, newResource(labels), event(authz.AuditResourceCreated, now)))
-	must(t, s.CreateClient(ctx, newClient(shop), event(authz.AuditClientCreated, now)))
-	must(t, s.CreateClient(ctx, &authz.Client{
+	first := newClient(shop)
+	must(t, s.CreateClient(ctx, first, event(authz.AuditClientCreated, now)))
+	second := &authz.Client{
 		ID: edge, AuthMethod: authz.ClientSecretBasic, TokenFormat: authz.FormatJWT, Introspects: []string{labels},
-	}, event(authz.AuditClientCreated, now)))
+	}
+	must(t, s.CreateClient(ctx, second, event(authz.AuditClientCreated, now)))
+	first.Credential = secretOf(shop).Name()
+	same(t, []authz.Caller{shopCaller(), edgeCaller()}, []authz.Caller{first.Caller(), second.Caller()})
 }
+
+// shopCaller and edgeCaller are the clients of populate, the first two of all, until
+// they are disabled: the one by its secret, the other by its connection.
+func shopCaller() authz.Caller {
+	return authz.Caller{ClientID: shop, Credential: secretOf(shop).Name(), Generation: 1, AuthRevision: 1}
+}
+
+func edgeCaller() authz.Caller { return authz.Caller{ClientID: edge, Generation: 2, AuthRevision: 2} }
 
 func newResource(uri string) *authz.Resource {
 	return &authz.Resource{URI: uri, Scopes: []string{"read", "write"}, TokenTTL: time.Minute}
@@ -181,7 +193,7 @@ func issue(now time.Time) authz.Issue {
 	}
 	e := authz.NewAuditEvent(now, authz.AuditTokenIssued, "client:"+shop)
 	e.ClientID, e.Resource, e.JTI, e.JKT = t.ClientID, t.Resource, t.JTI, t.JKT
-	return authz.Issue{Token: t, Event: e, Proof: &authz.Spending{
+	return authz.Issue{Token: t, Event: e, Generation: shopCaller().Generation, AuthRevision: shopCaller().AuthRevision, Proof: &authz.Spending{
 		Digest: randomDigest(), IssuedAt: now.Truncate(time.Second), Window: 90 * time.Second,
 	}}
 }

@@ -50,9 +50,19 @@ func spend(ctx context.Context, in execer, what authz.Spending, before error) er
 	return err
 }
 
-// spendArgs are a name, its time, and the times at which it is the same one.
+// spendArgs are a name, its time, and the times at which it is the same one: at
+// least those of its whole partition, whose unique index knows no times. What the
+// index alone refused would be an error where two names are spent, and not a verdict.
 func spendArgs(what authz.Spending) []any {
-	return []any{what.Digest[:], what.IssuedAt, what.IssuedAt.Add(-what.Window), what.IssuedAt.Add(what.Window)}
+	from, to := what.IssuedAt.Add(-what.Window), what.IssuedAt.Add(what.Window)
+	begins := what.IssuedAt.Truncate(proofPartition)
+	if begins.Before(from) {
+		from = begins
+	}
+	if ends := begins.Add(proofPartition - time.Microsecond); ends.After(to) {
+		to = ends
+	}
+	return []any{what.Digest[:], what.IssuedAt, from, to}
 }
 
 // proofPartition is how much time a partition of spent proofs is for.

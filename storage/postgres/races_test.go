@@ -60,7 +60,7 @@ func TestTokenIsInactiveByEachOfItsReasons(t *testing.T) {
 		populate(t, store, now)
 		i := issue(now)
 		must(t, store.RecordToken(t.Context(), i))
-		_, err := store.ActiveToken(t.Context(), i.Token.Digest, edge, now)
+		_, err := store.ActiveToken(t.Context(), i.Token.Digest, edgeCaller(), now)
 		must(t, err)
 		call := goodCall(t, store, i.Token)
 		if v, err := store.AdmitCall(t.Context(), call, now); err != nil || !v.Spent {
@@ -71,7 +71,7 @@ func TestTokenIsInactiveByEachOfItsReasons(t *testing.T) {
 		if v, err := store.AdmitCall(t.Context(), call, now); err != nil || v.Revision != call.Revision || v.Token != nil || v.Spent {
 			t.Errorf("%s: a call: %+v, %v", name, v, err)
 		}
-		if _, err := store.ActiveToken(t.Context(), i.Token.Digest, edge, now); err != authz.ErrNotFound {
+		if _, err := store.ActiveToken(t.Context(), i.Token.Digest, edgeCaller(), now); err != authz.ErrNotFound {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -96,7 +96,7 @@ func TestTokenRecordedWhileItsClientIsDisabledStaysInactive(t *testing.T) {
 	must(t, owner.SetClientDisabled(t.Context(), shop, false, event(authz.AuditClientEnabled, now)))
 	exec(t, admin, `rollback`)
 	must(t, <-recorded) // it began before
-	if _, err := store.ActiveToken(t.Context(), i.Token.Digest, edge, now); err != authz.ErrNotFound {
+	if _, err := store.ActiveToken(t.Context(), i.Token.Digest, edgeCaller(), now); err != authz.ErrNotFound {
 		t.Errorf("the token: %v, want it inactive", err)
 	}
 }

@@ -40,6 +40,8 @@ func TestWhatARequestNeedsIsOneRoundTrip(t *testing.T) {
 		i.Token.Credential = secret.Name()
 		return i
 	}
+	owner := shopCaller()
+	owner.Credential = secret.Name()
 	for name, do := range map[string]func() error{
 		"AdmitCall":   admit,
 		"RecordToken": func() error { return store.RecordToken(ctx, issue(now)) },
@@ -56,14 +58,14 @@ func TestWhatARequestNeedsIsOneRoundTrip(t *testing.T) {
 			i.Proof = nil
 			return store.RecordToken(ctx, i)
 		},
-		"ActiveToken":               func() error { _, err := store.ActiveToken(ctx, token.Token.Digest, edge, now); return err },
+		"ActiveToken":               func() error { _, err := store.ActiveToken(ctx, token.Token.Digest, edgeCaller(), now); return err },
 		"Client":                    func() error { _, err := store.Client(ctx, shop, now); return err },
 		"Claimant by its secret":    claims(secret),
 		"Claimant by a wrong one":   claims(randomDigest()),
 		"Claimant by a retired one": claims(retired),
 		"Ready":                     func() error { return store.Ready(ctx, now) },
 		"RevokeToken": func() error {
-			_, err := store.RevokeToken(ctx, revoked.Token.Digest, shop, event(authz.AuditTokenRevoked, now))
+			_, err := store.RevokeToken(ctx, revoked.Token.Digest, owner, event(authz.AuditTokenRevoked, now))
 			return err
 		},
 	} {
@@ -92,7 +94,7 @@ func TestStatementsAreNotPlannedAnewForEachRequest(t *testing.T) {
 	for range 10 {
 		i := issue(now)
 		must(t, store.RecordToken(t.Context(), i))
-		_, err := store.ActiveToken(t.Context(), i.Token.Digest, edge, now)
+		_, err := store.ActiveToken(t.Context(), i.Token.Digest, edgeCaller(), now)
 		must(t, err)
 		_, err = store.AdmitCall(t.Context(), goodCall(t, calls, i.Token), now)
 		must(t, err)

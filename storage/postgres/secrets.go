@@ -14,24 +14,35 @@ import (
 // inForce is which of a client's secrets s counts at $1.
 const inForce = `not s.ended and (s.expires_at is null or s.expires_at > $1)`
 
-// stillProvenSQL holds of the client c while it has what the credential names, of
-// what is kept here: whoever authenticated a moment before by what was taken away
-// gets nothing any more. That a secret has run out since then does no harm. A
-// certificate is not kept here, and its name is.
-func stillProvenSQL(credential, name string) string {
+// stillProvenSQL holds of the client c while it is enabled, of the registration that
+// somebody authenticated as, and has what the credential names: whoever did so a
+// moment before by what was taken away gets nothing any more. That a secret has run
+// out since then does no harm. What is not kept here, keys at a URL and a name in a
+// certificate, is as it was while the revision is.
+func stillProvenSQL(credential, generation, revision string) string {
+	return registeredStillSQL(generation) + ` and` + provenStillSQL(credential, revision)
+}
+
+// callerSQL is stillProvenSQL for those too whom a listener knows without a
+// credential.
+func callerSQL(credential, generation, revision string) string {
+	return registeredStillSQL(generation) + ` and (` + credential + `::text is null or` + provenStillSQL(credential, revision) + `)`
+}
+
+func registeredStillSQL(generation string) string {
+	return `
+  c.disabled_at is null and c.generation = ` + generation
+}
+
+func provenStillSQL(credential, revision string) string {
 	return `
   case
     when c.token_endpoint_auth_method in ('client_secret_basic', 'client_secret_post') then exists (
       select from authz.client_secrets s where s.client_id = c.id and not s.ended and encode(substr(s.digest, 1, 6), 'hex') = ` + credential + `)
     when c.key_names is not null then ` + credential + ` = any (c.key_names)
-    when c.token_endpoint_auth_method = 'tls_client_auth' then
-      ` + credential + ` is not null and ` + tlsNameSQL + ` = ` + name + `
-    else ` + credential + ` is not null
+    else ` + credential + `::text is not null and c.auth_revision = ` + revision + `
   end`
 }
-
-// tlsNameSQL is the one name that a client c has; null: none.
-const tlsNameSQL = `coalesce(c.tls_client_auth_subject_dn, c.tls_client_auth_san_dns, c.tls_client_auth_san_uri, c.tls_client_auth_san_ip, c.tls_client_auth_san_email)`
 
 // The first statement waits, at its trigger, for whoever else changes a
 // registration, so that the others see all secrets that there are.

@@ -27,8 +27,8 @@ func liveRange(now time.Time) (from, to [16]byte) {
 
 const tokenColumns = `jti, digest, client_id, resource, scope, jkt, issued_at, expires_at, kid, credential, x5t`
 
-// The client is looked at in the statement that records its token, so that
-// none is recorded for a client that is disabled by then. A token that is
+// The client is looked at in the statement that records its token, so that none is
+// recorded for one that is not what it was when it authenticated. A token that is
 // recorded while its client is being disabled carries the generation of before.
 // The resource is there as long as a client that it is granted to is.
 //
@@ -50,7 +50,7 @@ var tokenClientSQL = `
       else false
     end as admitted
   from authz.clients c join authz.resources r on r.uri = $4
-  where c.id = $3 and c.disabled_at is null and` + stillProvenSQL("$10", "$12")
+  where c.id = $3 and` + stillProvenSQL("$10", "$23", "$24")
 
 var (
 	recordTokenSQL            = recordSQL(nothing)
@@ -66,19 +66,19 @@ const (
 	nothing = `select from client where signed and admitted`
 	one     = `
   insert into authz.spent_proofs (digest, iat)
-  select $24, $25 from client
+  select $25, $26 from client
   where signed and admitted is not false
-    and not exists (select from authz.spent_proofs where digest = $24 and iat between $26 and $27)
+    and not exists (select from authz.spent_proofs where digest = $25 and iat between $27 and $28)
   on conflict do nothing
   returning iat`
 	// Where one of the two was spent meanwhile, the statement fails and spends
 	// neither.
 	both = `
   insert into authz.spent_proofs (digest, iat)
-  select s.digest, s.iat from client, (values ($24::bytea, $25::timestamptz), ($29::bytea, $30::timestamptz)) as s (digest, iat)
+  select s.digest, s.iat from client, (values ($25::bytea, $26::timestamptz), ($30::bytea, $31::timestamptz)) as s (digest, iat)
   where signed and admitted is not false
-    and not exists (select from authz.spent_proofs where digest = $24 and iat between $26 and $27)
-    and not exists (select from authz.spent_proofs where digest = $29 and iat between $31 and $32)
+    and not exists (select from authz.spent_proofs where digest = $25 and iat between $27 and $28)
+    and not exists (select from authz.spent_proofs where digest = $30 and iat between $32 and $33)
   returning iat`
 )
 
@@ -93,12 +93,12 @@ func recordSQL(spent string) string {
 		enrolled = `select authz.enrol_first_dpop_key($3, $6, $7) as now from client where client.admitted is null and exists (select from spent)`
 		enrolment = `, enrolment as (
   insert into authz.audit_events (` + eventColumns + `)
-  select $28, $14, '` + string(authz.AuditDPoPKeyEnrolled) + `', $16, $17, null, null, $20, $21, $22, '{"by": "first-use"}' from token, enrolled
+  select $29, $13, '` + string(authz.AuditDPoPKeyEnrolled) + `', $15, $16, null, null, $19, $20, $21, '{"by": "first-use"}' from token, enrolled
   where enrolled.now
 )`
 	}
 	if spent == both {
-		asserted = `exists (select from authz.spent_proofs where digest = $29 and iat between $31 and $32)`
+		asserted = `exists (select from authz.spent_proofs where digest = $30 and iat between $32 and $33)`
 	}
 	return `
 with client as materialized (` + tokenClientSQL + `
@@ -111,7 +111,7 @@ with client as materialized (` + tokenClientSQL + `
   returning jti
 ), event as (
   insert into authz.audit_events (` + eventColumns + `)
-  select $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23 from token
+  select $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22 from token
 )` + enrolment + `
 select exists (select from client), exists (select from client where signed),
   exists (select from client where admitted is not false),
@@ -163,14 +163,15 @@ func (s *Store) recordToken(ctx context.Context, issue authz.Issue) error {
 	}
 }
 
-// recordArgs are the parameters of recordSQL: first the token and the event, then
-// what is spent.
+// recordArgs are the parameters of recordSQL: first the token, the event and whose
+// they are, then what is spent.
 func recordArgs(issue authz.Issue) []any {
 	t := issue.Token
 	args := append([]any{
 		[16]byte(t.JTI), t.Digest[:], t.ClientID, t.Resource, t.Scope, orNull(t.JKT), t.IssuedAt, t.ExpiresAt,
-		orNull(t.KID), orNull(t.Credential), orNull(t.X5T), orNull(issue.TLSName.String()),
+		orNull(t.KID), orNull(t.Credential), orNull(t.X5T),
 	}, eventValues(issue.Event)...)
+	args = append(args, issue.Generation, issue.AuthRevision)
 	first, second := issue.Proof, issue.Assertion
 	if first == nil {
 		first, second = second, nil
@@ -193,26 +194,35 @@ const keysInForceSQL = `
   and not exists (select from authz.signing_keys s where s.kid = t.kid and s.revoked_at is not null)`
 
 // A token of a client or a resource that was registered anew under an old name
-// carries another generation.
-const activeTokenSQL = `
+// carries another generation. There is no row where the gateway is not what it was
+// when it authenticated, and one of nulls where the token is not active.
+var activeTokenSQL = `
 select ` + readTokenColumns + `
-from authz.tokens t
-join authz.clients c on c.id = t.client_id and c.disabled_at is null and c.generation = t.client_generation
-join authz.gateway_resources g on g.client_id = $5 and g.resource = t.resource
-join authz.resources r on r.uri = t.resource and r.generation = t.resource_generation
-where t.digest = $1 and (t.jti between $2 and $3 or t.jti = $2) and t.expires_at > $4 and t.revoked_at is null
-  and` + keysInForceSQL
+from authz.clients c
+left join lateral (
+  select ` + readTokenColumns + `
+  from authz.tokens t
+  join authz.clients o on o.id = t.client_id and o.disabled_at is null and o.generation = t.client_generation
+  join authz.gateway_resources g on g.client_id = $5 and g.resource = t.resource
+  join authz.resources r on r.uri = t.resource and r.generation = t.resource_generation
+  where t.digest = $1 and (t.jti between $2 and $3 or t.jti = $2) and t.expires_at > $4 and t.revoked_at is null
+    and` + keysInForceSQL + `) t on true
+where c.id = $5 and` + callerSQL("$6", "$7", "$8")
 
 const readTokenColumns = `t.jti, t.digest, t.client_id, t.resource, t.scope, t.jkt, t.issued_at, t.expires_at, t.revoked_at, t.kid, t.credential, t.x5t`
 
 // ActiveToken is authz.Store's.
-func (s *Store) ActiveToken(ctx context.Context, digest authz.Digest, gateway string, now time.Time) (*authz.Token, error) {
-	from, to := liveRange(now)
-	rows, err := s.pool.Query(ctx, activeTokenSQL, digest[:], from, to, now, gateway)
+func (s *Store) ActiveToken(ctx context.Context, digest authz.Digest, gateway authz.Caller, now time.Time) (*authz.Token, error) {
+	rows, err := s.pool.Query(ctx, activeTokenSQL, activeTokenArgs(digest, gateway, now)...)
 	if err != nil {
 		return nil, fmt.Errorf("reading a token: %w", err)
 	}
-	return oneToken(rows)
+	return tokenForCaller(rows)
+}
+
+func activeTokenArgs(digest authz.Digest, gateway authz.Caller, now time.Time) []any {
+	from, to := liveRange(now)
+	return []any{digest[:], from, to, now, gateway.ClientID, orNull(gateway.Credential), gateway.Generation, gateway.AuthRevision}
 }
 
 // revocableRange is wider than liveRange by what two clocks may disagree: a
@@ -223,33 +233,37 @@ func revocableRange(now time.Time) (from, to [16]byte) {
 }
 
 // Both parts find the token by its digest: a join of the two would let a plan
-// read all tokens of the range.
-const revokeTokenSQL = `
-with t as (
+// read all tokens of the range. The rows are as those of activeTokenSQL.
+var revokeTokenSQL = `
+with caller as materialized (
+  select c.id from authz.clients c where c.id = $5 and` + callerSQL("$13", "$14", "$15") + `
+), t as (
   select ` + readTokenColumns + `
   from authz.tokens t
   where t.digest = $1 and (t.jti between $2 and $3 or t.jti = $2) and t.expires_at > $12
 ), revoked as (
   update authz.tokens set revoked_at = $4
-  where digest = $1 and (jti between $2 and $3 or jti = $2) and expires_at > $12 and revoked_at is null and ($5 = '' or client_id = $5)
+  where digest = $1 and (jti between $2 and $3 or jti = $2) and expires_at > $12 and revoked_at is null
+    and ($5 = '' or client_id = (select id from caller))
   returning jti, client_id, resource, jkt
 ), event as (
   insert into authz.audit_events (` + eventColumns + `)
   select $6, $4, $7, $8, r.client_id, r.resource, r.jti, r.jkt, $9, $10, $11 from revoked r
 )
-select ` + readTokenColumns + ` from t`
+select ` + readTokenColumns + `
+from (select where $5 = '' or exists (select from caller)) one left join t on true`
 
 // RevokeToken is authz.Store's.
-func (s *Store) RevokeToken(ctx context.Context, digest authz.Digest, owner string, event authz.AuditEvent) (*authz.Token, error) {
+func (s *Store) RevokeToken(ctx context.Context, digest authz.Digest, owner authz.Caller, event authz.AuditEvent) (*authz.Token, error) {
 	rows, err := s.pool.Query(ctx, revokeTokenSQL, revokeTokenArgs(digest, owner, event)...)
 	if err != nil {
 		return nil, fmt.Errorf("revoking a token: %w", err)
 	}
-	t, err := oneToken(rows)
+	t, err := tokenForCaller(rows)
 	if err != nil {
 		return nil, err
 	}
-	if owner != "" && t.ClientID != owner {
+	if owner.ClientID != "" && t.ClientID != owner.ClientID {
 		return nil, authz.ErrNotOwner
 	}
 	if t.RevokedAt.IsZero() {
@@ -258,14 +272,15 @@ func (s *Store) RevokeToken(ctx context.Context, digest authz.Digest, owner stri
 	return t, nil
 }
 
-func revokeTokenArgs(digest authz.Digest, owner string, event authz.AuditEvent) []any {
+func revokeTokenArgs(digest authz.Digest, owner authz.Caller, event authz.AuditEvent) []any {
 	from, to := revocableRange(event.At)
 	var detail any
 	if event.Detail != nil {
 		detail = event.Detail
 	}
-	return []any{digest[:], from, to, event.At, owner,
-		[16]byte(event.ID), string(event.Kind), event.Actor, orNull(event.RequestID), orNull(event.RemoteAddr), detail, event.At.Add(-clockDisagreement)}
+	return []any{digest[:], from, to, event.At, owner.ClientID,
+		[16]byte(event.ID), string(event.Kind), event.Actor, orNull(event.RequestID), orNull(event.RemoteAddr), detail, event.At.Add(-clockDisagreement),
+		orNull(owner.Credential), owner.Generation, owner.AuthRevision}
 }
 
 const digestOfSQL = `select digest from authz.tokens where jti = $1`
@@ -281,7 +296,7 @@ func (s *Store) RevokeTokenByJTI(ctx context.Context, jti authz.JTI, event authz
 	if err != nil {
 		return nil, fmt.Errorf("reading a token: %w", err)
 	}
-	return s.RevokeToken(ctx, authz.Digest(stored), "", event)
+	return s.RevokeToken(ctx, authz.Digest(stored), authz.Caller{}, event)
 }
 
 const tokensSQL = `
@@ -314,12 +329,20 @@ func (s *Store) Tokens(ctx context.Context, clientID string, now time.Time, limi
 	return tokens, nil
 }
 
-func oneToken(rows pgx.Rows) (*authz.Token, error) {
-	t, err := pgx.CollectOneRow(rows, func(row pgx.CollectableRow) (*authz.Token, error) { return scanToken(row) })
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, authz.ErrNotFound
-	}
-	if err != nil {
+// tokenForCaller reads what activeTokenSQL and revokeTokenSQL answer.
+func tokenForCaller(rows pgx.Rows) (*authz.Token, error) {
+	t, err := pgx.CollectOneRow(rows, func(row pgx.CollectableRow) (*authz.Token, error) {
+		if row.RawValues()[0] == nil {
+			return nil, authz.ErrNotFound
+		}
+		return scanToken(row)
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, authz.ErrClientGone
+	case errors.Is(err, authz.ErrNotFound):
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("reading a token: %w", err)
 	}
 	return t, nil

@@ -86,7 +86,7 @@ func unknownToken(t *testing.T, w *world) {
 func revokedToken(t *testing.T, w *world) {
 	w.populate(t)
 	token, bystander := w.record(t), w.record(t)
-	if _, err := w.Servers[1].RevokeToken(t.Context(), token.Digest, shop, w.event(authz.AuditTokenRevoked)); err != nil {
+	if _, err := w.Servers[1].RevokeToken(t.Context(), token.Digest, w.caller(shop), w.event(authz.AuditTokenRevoked)); err != nil {
 		t.Fatal(err)
 	}
 	if w.isActive(t, token) {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ func assertions() []property {
 		{"AssertionIsSpentWithTheToken", assertionSpent},
 		{"AssertionIsSpentOnceWithoutAToken", assertionSpentAlone},
 		{"WhatFailsSpendsNeitherProofNorAssertion", neitherIsSpent},
+		{"NameUsedAgainInTheSameHourIsSpentAndNoFailure", usedAgainInTheHour},
 		{"OfEqualAssertionsWithDifferentProofsOneGetsAToken", equalAssertions},
 		{"OfEqualProofsWithDifferentAssertionsOneGetsAToken", equalProofsOfAssertions},
 	}
@@ -87,6 +89,31 @@ func neitherIsSpent(t *testing.T, w *world) {
 	w.recordsNothing(t, authz.ErrAssertionSpent, unspent)
 	unspent.Assertion = w.assertion()
 	must(t, w.Servers[0].RecordToken(t.Context(), unspent))
+}
+
+// A Store may take a name for the same one beyond its window, and then says so.
+func usedAgainInTheHour(t *testing.T, w *world) {
+	w.populate(t)
+	hour := w.now.Truncate(time.Hour)
+	early, late := hour.Add(time.Minute), hour.Add(58*time.Minute)
+	for _, times := range [][2]time.Time{{early, late}, {late, early}} {
+		for _, name := range []string{"proof", "assertion"} {
+			first := w.asserted()
+			first.Proof.IssuedAt, first.Assertion.IssuedAt = times[0], times[0]
+			must(t, w.Servers[0].RecordToken(t.Context(), first))
+			again, want := w.asserted(), authz.ErrProofSpent
+			if name == "proof" {
+				again.Proof = new(*first.Proof)
+				again.Proof.IssuedAt = times[1]
+			} else {
+				again.Assertion, want = new(*first.Assertion), authz.ErrAssertionSpent
+				again.Assertion.IssuedAt = times[1]
+			}
+			if err := w.Servers[1].RecordToken(t.Context(), again); err != nil && !errors.Is(err, want) {
+				t.Errorf("the %s's name again, %s from it: %v", name, times[1].Sub(times[0]), err)
+			}
+		}
+	}
 }
 
 func equalAssertions(t *testing.T, w *world) {

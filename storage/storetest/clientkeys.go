@@ -43,10 +43,15 @@ func keysReplaced(t *testing.T, w *world) {
 		written := e
 		written.ClientID = c.ID
 		w.writes(t, func() error { return w.Operator.SetClientKeys(t.Context(), c.ID, jwks, names, uri, e) }, written)
-		c.JWKS, c.KeyNames, c.JWKSURI = jwks, names, uri
-		same(t, c, w.registeredClient(t, c.ID))
+		got := w.registeredClient(t, c.ID)
+		if got.AuthRevision == c.AuthRevision {
+			t.Error("the AuthRevision is that of before")
+		}
+		c.JWKS, c.KeyNames, c.JWKSURI, c.AuthRevision = jwks, names, uri, got.AuthRevision
+		same(t, c, got)
 	}
 	set(nil, nil, "https://keyed.example.com/jwks")
+	set(nil, nil, "https://keyed.example.com/jwks") // the same anew
 	set([]byte(`{"keys": [1]}`), []string{"three"}, "")
 }
 
@@ -93,7 +98,7 @@ func certificateBound(t *testing.T, w *world) {
 	i := bearer(w.issue())
 	i.Token.X5T = newJKT()
 	must(t, w.Servers[0].RecordToken(t.Context(), i))
-	got, err := w.Servers[1].ActiveToken(t.Context(), i.Token.Digest, edge, w.now)
+	got, err := w.Servers[1].ActiveToken(t.Context(), i.Token.Digest, w.caller(edge), w.now)
 	must(t, err)
 	same(t, &i.Token, got)
 }

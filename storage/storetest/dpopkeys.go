@@ -283,7 +283,11 @@ func (w *world) endorsement(by, jkt string) authz.Endorsement {
 	proof := func() authz.Spending {
 		return authz.Spending{Digest: randomDigest(), IssuedAt: w.now.Truncate(time.Second), Window: window}
 	}
-	return authz.Endorsement{ClientID: shop, Credential: secretOf(shop).Name(), JKT: jkt, By: by, Spent: []authz.Spending{proof(), proof()}}
+	client := w.caller(shop)
+	return authz.Endorsement{
+		ClientID: shop, Credential: secretOf(shop).Name(), Generation: client.Generation, AuthRevision: client.AuthRevision,
+		JKT: jkt, By: by, Spent: []authz.Spending{proof(), proof()},
+	}
 }
 
 func (w *world) endorse(t *testing.T, e authz.Endorsement) error {
@@ -362,6 +366,7 @@ func notEndorsed(t *testing.T, w *world) {
 	disable(shop, true)(t, w)
 	w.refuses(t, authz.ErrClientGone, func() error { return w.endorse(t, e) })
 	disable(shop, false)(t, w)
+	e.Generation = w.caller(shop).Generation
 	must(t, w.endorse(t, e)) // none of the refusals has spent it
 }
 

@@ -45,7 +45,7 @@ func endings() []ending {
 	}
 	return []ending{
 		{"TheTokenIsRevoked", func(t *testing.T, w *world, token authz.Token) {
-			_, err := w.Servers[0].RevokeToken(t.Context(), token.Digest, shop, w.event(authz.AuditTokenRevoked))
+			_, err := w.Servers[0].RevokeToken(t.Context(), token.Digest, w.caller(shop), w.event(authz.AuditTokenRevoked))
 			must(t, err)
 		}, nil},
 		{"TheClientIsDisabled", only(disable(shop, true)), disable(shop, false)},

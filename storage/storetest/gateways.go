@@ -259,7 +259,7 @@ func serversEndNoTable(t *testing.T, w *world) {
 	token := w.record(t)
 	call := w.call(t, token)
 	w.admits(t, call, token)
-	_, err := w.Servers[0].RevokeToken(t.Context(), token.Digest, shop, w.event(authz.AuditTokenRevoked))
+	_, err := w.Servers[0].RevokeToken(t.Context(), token.Digest, w.caller(shop), w.event(authz.AuditTokenRevoked))
 	must(t, err)
 	must(t, w.Servers[1].Maintain(t.Context(), w.now.Add(3*time.Hour)))
 	must(t, w.Servers[1].AddFirstSigningKey(t.Context(), w.sealedKey("a"), w.event(authz.AuditKeyCreated)))

@@ -60,7 +60,7 @@ func repeatedProof(t *testing.T, w *world) {
 	w.refuses(t, authz.ErrProofSpent, func() error { return w.Servers[0].RecordToken(t.Context(), second) })
 	w.refuses(t, authz.ErrProofSpent, func() error { return w.Servers[1].RecordToken(t.Context(), second) })
 	// The verdict holds for another client and for the very same call.
-	second.Token.ClientID, second.Token.Credential = other, secretOf(other).Name()
+	second.Token.ClientID, second.Token.Credential, second.Generation = other, secretOf(other).Name(), w.caller(other).Generation
 	w.refuses(t, authz.ErrProofSpent, func() error { return w.Servers[1].RecordToken(t.Context(), second) })
 	w.refuses(t, authz.ErrProofSpent, func() error { return w.Servers[0].RecordToken(t.Context(), first) })
 }
@@ -243,7 +243,7 @@ func onlyLiveTokens(t *testing.T, w *world) {
 	for _, i := range []authz.Issue{live, revoked, expired, last, w.issueFor(other, w.now)} {
 		must(t, w.Servers[0].RecordToken(ctx, i))
 	}
-	if _, err := w.Servers[0].RevokeToken(ctx, revoked.Token.Digest, shop, w.event(authz.AuditTokenRevoked)); err != nil {
+	if _, err := w.Servers[0].RevokeToken(ctx, revoked.Token.Digest, w.caller(shop), w.event(authz.AuditTokenRevoked)); err != nil {
 		t.Fatal(err)
 	}
 	revoked.Token.RevokedAt = w.now

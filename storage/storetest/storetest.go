@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"ClientKeys":         clientKeys(),
 		"ClientCertificates": clientCertificates(),
 		"Assertions":         assertions(),
+		"Callers":            callers(),
 		"Resources":          resources(),
 		"SigningKeys":        signingKeys(),
 		"Upkeep":             upkeep(),

@@ -73,6 +73,19 @@ func (w *world) gateway(id string, introspects ...string) *authz.Client {
 	return c
 }
 
+// caller is a client that authenticates now: by the secret that it is registered
+// with, or else by its connection.
+func (w *world) caller(id string) authz.Caller {
+	c, err := w.Servers[0].Client(context.Background(), id, w.now)
+	if err != nil { // then whatever it asks for is to fail
+		return authz.Caller{ClientID: id, Credential: secretOf(id).Name()}
+	}
+	if len(c.Secrets) > 0 {
+		c.Credential = secretOf(id).Name()
+	}
+	return c.Caller()
+}
+
 // event is an operator's.
 func (w *world) event(kind authz.AuditKind) authz.AuditEvent { return w.eventAt(kind, w.now) }
 
@@ -93,8 +106,9 @@ func (w *world) issueFor(client string, at time.Time) authz.Issue {
 	e := authz.NewAuditEvent(at, authz.AuditTokenIssued, "client:"+client)
 	e.ClientID, e.Resource, e.JTI, e.JKT = client, t.Resource, t.JTI, t.JKT
 	e.RequestID, e.RemoteAddr, e.Detail = "r-2", "192.0.2.7", map[string]any{"scope": t.Scope}
+	by := w.caller(client)
 	return authz.Issue{
-		Token: t, Event: e,
+		Token: t, Event: e, Generation: by.Generation, AuthRevision: by.AuthRevision,
 		Proof: &authz.Spending{Digest: randomDigest(), IssuedAt: at.Truncate(time.Second), Window: window},
 	}
 }
@@ -193,11 +207,12 @@ func (w *world) activeFor(t *testing.T, token authz.Token, gateway string, now t
 	t.Helper()
 	var verdicts [2]bool
 	for i, s := range w.Servers {
-		found, err := s.ActiveToken(t.Context(), token.Digest, gateway, now)
+		found, err := s.ActiveToken(t.Context(), token.Digest, w.caller(gateway), now)
 		switch {
 		case err == nil:
 			same(t, token, *found)
 			verdicts[i] = true
+		case errors.Is(err, authz.ErrClientGone) && w.caller(gateway).Generation == 0: // it is not registered
 		case !errors.Is(err, authz.ErrNotFound):
 			t.Fatal(err)
 		}
