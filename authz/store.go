@@ -215,8 +215,9 @@ type Store interface {
 	// SetClientCertificate changes the name that a client by TLSClientAuth is known
 	// by in its certificate, and whether tokens are bound to its certificate; for a
 	// client by another method the latter alone. From then on the name before is
-	// nobody's. It fails with ErrNotFound, with ErrChanged where the client has not
-	// the terms from any more, and with ErrNameTaken.
+	// nobody's, and the client has another AuthRevision. It fails with ErrNotFound,
+	// with ErrChanged where the client has not the terms from any more, and with
+	// ErrNameTaken.
 	SetClientCertificate(ctx context.Context, id string, from, to CertificateTerms, event AuditEvent) error
 	// ClientSecrets lists a client's secrets, the latest first, with those that
 	// have ended and are still kept, or fails with ErrNotFound.

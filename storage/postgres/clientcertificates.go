@@ -9,9 +9,11 @@ import (
 	"github.com/cargokey/authz/authz"
 )
 
+// Whoever authenticated a moment before by the old name is not the client of this
+// revision.
 const setClientCertificateSQL = `
 update authz.clients set (tls_client_auth_subject_dn, tls_client_auth_san_dns, tls_client_auth_san_uri, tls_client_auth_san_ip,
-  tls_client_auth_san_email, tls_client_certificate_bound_access_tokens) = ($2, $3, $4, $5, $6, $7), auth_revision = default
+  tls_client_auth_san_email, tls_client_certificate_bound_access_tokens, auth_revision) = ($2, $3, $4, $5, $6, $7, default)
 where id = $1
   and (tls_client_auth_subject_dn, tls_client_auth_san_dns, tls_client_auth_san_uri, tls_client_auth_san_ip,
     tls_client_auth_san_email, tls_client_certificate_bound_access_tokens)

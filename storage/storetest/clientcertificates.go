@@ -30,7 +30,6 @@ func certificateTermsChanged(t *testing.T, w *world) {
 	w.populate(t)
 	type name = authz.CertificateName
 	c := w.certified("named", name{DNS: "one.example.com"}, labels)
-	c.Grants = w.client(shop).Grants
 	create(c)(t, w)
 	from := c.CertificateTerms()
 	for _, to := range []authz.CertificateTerms{
@@ -41,8 +40,12 @@ func certificateTermsChanged(t *testing.T, w *world) {
 		written := e
 		written.ClientID = c.ID
 		w.writes(t, func() error { return w.Operator.SetClientCertificate(t.Context(), c.ID, from, to, e) }, written)
-		c.TLSName, c.CertificateBound = to.Name, to.Bound
-		same(t, c, w.registeredClient(t, c.ID))
+		got := w.registeredClient(t, c.ID)
+		if got.AuthRevision == c.AuthRevision {
+			t.Error("the AuthRevision is that of before")
+		}
+		c.TLSName, c.CertificateBound, c.AuthRevision = to.Name, to.Bound, got.AuthRevision
+		same(t, c, got)
 		if !slices.ContainsFunc(w.table(t).Gateways, func(g authz.Gateway) bool { return g.ID == c.ID && g.TLSName == to.Name }) {
 			t.Errorf("the gateway table has not the name %s", to.Name)
 		}
@@ -72,17 +75,14 @@ func noTokenByTakenName(t *testing.T, w *world) {
 	c := w.certified("named", one)
 	c.Introspects, c.Grants = nil, w.client(shop).Grants
 	create(c)(t, w)
-	by := func() authz.Issue {
-		known, i := w.registeredClient(t, c.ID), w.issueFor(c.ID, w.now)
-		i.Token.Credential, i.Generation, i.AuthRevision = newJKT(), known.Generation, known.AuthRevision
+	issue := func() authz.Issue { // of a client that authenticates now
+		i := w.issueFor(c.ID, w.now)
+		i.Token.Credential = newJKT()
 		return i
 	}
-	must(t, w.Servers[0].RecordToken(t.Context(), by()))
-	old, endorsement := by(), w.endorsement(newJKT(), newJKT())
-	endorsement.ClientID, endorsement.Credential = c.ID, newJKT()
-	endorsement.Generation, endorsement.AuthRevision = old.Generation, old.AuthRevision
+	must(t, w.Servers[0].RecordToken(t.Context(), issue()))
+	late := issue()
 	must(t, w.changesTerms(t, c.ID, terms(one), terms(two))())
-	w.recordsNothing(t, authz.ErrClientGone, old, bearer(old), certified(old))
-	w.refuses(t, authz.ErrClientGone, func() error { return w.endorse(t, endorsement) })
-	must(t, w.Servers[1].RecordToken(t.Context(), by()))
+	w.recordsNothing(t, authz.ErrClientGone, late, bearer(late), certified(late))
+	must(t, w.Servers[1].RecordToken(t.Context(), issue()))
 }
