@@ -30,7 +30,7 @@ func TestCertificatesAreRegisteredByTheirPEM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := clientassertion.RegistrableKeys(set)
+	keys, err := clientassertion.RegistrableCertificateKeys(set)
 	if err != nil {
 		t.Fatal(err)
 	}
