@@ -2,6 +2,7 @@ package freeport_test
 
 import (
 	"net"
+	"strconv"
 	"testing"
 
 	"github.com/cargokey/authz/internal/freeport"
@@ -20,15 +21,37 @@ func TestNoAddressIsGivenTwiceAndEachIsFree(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = l.Close()
+		p, err := net.ListenPacket("udp", address) // HTTP/3
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = p.Close()
 	}
 }
 
-func TestAddressIsGivenAnewOnceItsTestHasEnded(t *testing.T) {
+func TestAddressIsHeldForAsLongAsItsTestRuns(t *testing.T) {
 	var address string
-	t.Run("a test", func(t *testing.T) { address = freeport.Address(t) })
-	held, err := net.ListenPacket("udp", address)
-	if err != nil {
-		t.Fatal("it is still held")
+	held := func() bool {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := strconv.Atoi(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := net.ListenPacket("udp", net.JoinHostPort(host, strconv.Itoa(n+10000)))
+		if err == nil {
+			_ = p.Close()
+		}
+		return err != nil
 	}
-	_ = held.Close()
+	t.Run("a test", func(t *testing.T) {
+		if address = freeport.Address(t); !held() {
+			t.Error("another test may get it as well")
+		}
+	})
+	if held() {
+		t.Error("it is still held")
+	}
 }
