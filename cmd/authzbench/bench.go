@@ -65,12 +65,17 @@ func measureAll(ctx context.Context, o options, progress io.Writer) (r *report, 
 	return r, b.measure(ctx, r)
 }
 
-// openPostgres starts a private Postgres, as it is configured by itself, or takes
-// the one that is given.
+// openPostgres says which database the server has, and what ends its use.
 func (b *bench) openPostgres(ctx context.Context) (end func() error, err error) {
-	if b.o.databaseURL != "" {
+	ending := context.WithoutCancel(ctx)
+	switch {
+	case b.o.issuer != "":
 		b.databaseURL, b.postgresPID = b.o.databaseURL, b.o.postgresPID
-		return func() error { return clean(context.WithoutCancel(ctx), b.databaseURL) }, nil
+		return func() error { return clean(ending, b.databaseURL) }, nil
+	case b.o.databaseURL != "":
+		b.postgresPID = b.o.postgresPID
+		b.databaseURL, end, err = makeDatabase(ctx, b.o.databaseURL)
+		return end, err
 	}
 	b.say("starting a private Postgres")
 	pg, err := pgdev.Start(ctx, pgdev.Options{Settings: map[string]string{"synchronous_commit": "on"}})
@@ -78,7 +83,7 @@ func (b *bench) openPostgres(ctx context.Context) (end func() error, err error) 
 		return nil, err
 	}
 	b.databaseURL, b.postgresPID = pg.URL(), pg.PID()
-	return func() error { return pg.Stop(context.WithoutCancel(ctx)) }, nil
+	return func() error { return pg.Stop(ending) }, nil
 }
 
 // starts is how often the start of a server is timed.

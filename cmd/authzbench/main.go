@@ -18,8 +18,8 @@
 //
 // It trusts the server with nothing and the database with all: it registers what
 // it needs, under names that begin with authzbench, and keeps the tables of the
-// floors in a schema authzbench. In a database that is not private it removes
-// both at the end. It is for databases that nobody else relies on.
+// floors in a schema authzbench. From the database of a server that runs it removes
+// both at the end. It is for databases that nobody relies on.
 package main
 
 import (
@@ -86,7 +86,7 @@ type options struct {
 
 	// Of a server that runs; its issuer is empty if one is to be started.
 	issuer, public, internal string
-	databaseURL              string // logs in as the schema's owner
+	databaseURL              string // of its database, or of another one on a Postgres that is given
 	serverPID, postgresPID   int
 }
 
@@ -111,7 +111,7 @@ func parseOptions(args []string, errOut io.Writer) (options, error) {
 	f.StringVar(&o.issuer, "issuer", "", "`URL`: measure the server that runs with this issuer, instead of starting one; needs --internal and --database-url")
 	f.StringVar(&o.public, "public", "", "`host:port` of its public listener, plain HTTP (default: the issuer's)")
 	f.StringVar(&o.internal, "internal", "", "`host:port` of its internal listener")
-	f.StringVar(&o.databaseURL, "database-url", "", "its database, as the schema's owner; or, without --issuer, a database to use instead of a private one")
+	f.StringVar(&o.databaseURL, "database-url", "", "its database, as the schema's owner; or, without --issuer, any database of a Postgres to use instead of a private one, as a superuser: another one is made beside it, and dropped")
 	f.IntVar(&o.serverPID, "server-pid", 0, "its process, for its CPU and memory")
 	f.IntVar(&o.postgresPID, "postgres-pid", 0, "the process of the postmaster, for its CPU")
 	if err := f.Parse(args); err != nil {
@@ -133,6 +133,9 @@ func (o *options) validate() error {
 	if o.issuer == "" {
 		if o.public != "" || o.internal != "" || o.serverPID != 0 {
 			return errors.New("--public, --internal and --server-pid are for a server that runs: name it by --issuer")
+		}
+		if o.postgresPID != 0 && o.databaseURL == "" {
+			return errors.New("--postgres-pid is for a Postgres that runs: name it by --database-url")
 		}
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -138,6 +139,23 @@ func clean(ctx context.Context, databaseURL string) error {
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, dropFloorTablesSQL)
 	return errors.Join(err, unregister(ctx, store))
+}
+
+// makeDatabase makes a database beside the one that a URL names, and returns its
+// URL and what drops it. A used one would not do: its signing keys are sealed.
+func makeDatabase(ctx context.Context, databaseURL string) (made string, drop func() error, err error) {
+	u, err := url.Parse(databaseURL)
+	if err != nil || u.Scheme == "" {
+		return "", nil, errors.New("--database-url is not a URL") // url's own error would quote the password
+	}
+	name := "authzbench_" + strings.ToLower(rand.Text())
+	if err := execute(ctx, databaseURL, "create database "+name); err != nil {
+		return "", nil, err
+	}
+	u.Path = "/" + name
+	return u.String(), func() error {
+		return execute(context.WithoutCancel(ctx), databaseURL, "drop database "+name+" with (force)")
+	}, nil
 }
 
 // now is at the precision that Postgres keeps.
