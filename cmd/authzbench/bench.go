@@ -148,6 +148,13 @@ func (b *bench) measure(ctx context.Context, r *report) error {
 			return err
 		}
 	}
+	if b.wantsDPoPCost() {
+		more, err := b.dpopCost(ctx)
+		if err != nil {
+			return err
+		}
+		r.DPoPAdds = new(median(more))
+	}
 	return b.profiled(ctx, func() error {
 		for _, g := range b.groups {
 			for _, connections := range b.o.connections {

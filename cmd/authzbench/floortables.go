@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
-
-	"crypto/x509"
 
 	"github.com/jackc/pgx/v5"
 )

@@ -93,30 +93,6 @@ func (r *report) add(all []*series, trips map[string]int) {
 		}
 		r.Rows = append(r.Rows, row)
 	}
-	if floor.connections == 1 {
-		r.addDPoP(all)
-	}
-}
-
-// addDPoP compares the two kinds of token round by round.
-func (r *report) addDPoP(all []*series) {
-	find := func(name string) *series {
-		for _, s := range all {
-			if s.row.name == name {
-				return s
-			}
-		}
-		return nil
-	}
-	bound, bearer := find("token"), find("bearer")
-	if bound == nil || bearer == nil {
-		return
-	}
-	var more []float64
-	for i := range bound.rounds {
-		more = append(more, micros(quantile(bound.rounds[i].latencies, 50)-quantile(bearer.rounds[i].latencies, 50)))
-	}
-	r.DPoPAdds = new(median(more))
 }
 
 // ratio is the median over the rounds, in each of which the two had a turn.

@@ -103,6 +103,13 @@ func isToken(kind string) func(answer) error {
 	}
 }
 
+func isAnyToken(a answer) error {
+	if tokenOf(a) == "" {
+		return errUnexpected
+	}
+	return nil
+}
+
 // tokenOf is the access token in an answer, "" if there is none.
 func tokenOf(a answer) string {
 	_, rest, _ := bytes.Cut(a.body, []byte(`"access_token":"`))
