@@ -53,9 +53,13 @@ func (t turn) run(ctx context.Context) (outcome, error) {
 	before := t.used()
 	var next atomic.Int64
 	var over atomic.Bool
-	take := func() []byte {
+	// Each connection sends one, however short the time and busy the machine.
+	take := func(first bool) []byte {
+		if over.Load() && !first {
+			return nil
+		}
 		n := int(next.Add(1)) - 1
-		if !t.again && n >= len(t.requests) || over.Load() {
+		if !t.again && n >= len(t.requests) {
 			return nil
 		}
 		return t.requests[n%len(t.requests)]
@@ -92,8 +96,8 @@ func (t turn) run(ctx context.Context) (outcome, error) {
 	return all, nil
 }
 
-func (t turn) work(c *connection, take func() []byte, part *outcome) error {
-	for request := take(); request != nil; request = take() {
+func (t turn) work(c *connection, take func(first bool) []byte, part *outcome) error {
+	for request := take(true); request != nil; request = take(false) {
 		begun := time.Now()
 		a, err := c.ask(request)
 		part.latencies = append(part.latencies, time.Since(begun))
