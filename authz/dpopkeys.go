@@ -42,18 +42,12 @@ type DPoPKey struct {
 // Endorsement is a new key that an enrolled one vouches for. Both have signed
 // for it, and both signatures are verified.
 type Endorsement struct {
-	ClientID string
-	JKT      string     // of the new key
-	By       string     // thumbprint of the enrolled key
-	ByEndsAt time.Time  // of the enrolled key, where that is sooner than before; zero: unchanged
-	Spent    []Spending // the new key's proof, and the endorsement itself
-	// Credential is what the client has authenticated by, and Assertion is not nil
-	// where that was one.
-	Credential string
-	Assertion  *Spending
-	// Generation and AuthRevision are the client's, as it authenticated: see Caller.
-	Generation   int64
-	AuthRevision int64
+	Caller
+	JKT       string     // of the new key
+	By        string     // thumbprint of the enrolled key
+	ByEndsAt  time.Time  // of the enrolled key, where that is sooner than before; zero: unchanged
+	Spent     []Spending // the new key's proof, and the endorsement itself
+	Assertion *Spending  // what the client has authenticated by; nil: by something else
 }
 
 // ValidJKT tells whether s can be the thumbprint of a key: the base64url encoding

@@ -126,9 +126,7 @@ func (s *Server) recordEnrolment(r *http.Request, ev *event, client *Client, ask
 	}
 	proof, endorsement := asked.proof, asked.endorsement
 	err := s.store.EndorseKey(r.Context(), Endorsement{
-		ClientID: client.ID, JKT: proof.JKT(), By: endorsement.By(), ByEndsAt: asked.byEndsAt,
-		Credential: client.Credential, Assertion: client.Assertion,
-		Generation: client.Generation, AuthRevision: client.AuthRevision,
+		Caller: client.Caller(), JKT: proof.JKT(), By: endorsement.By(), ByEndsAt: asked.byEndsAt, Assertion: client.Assertion,
 		Spent: []Spending{
 			{Digest: proof.SpendKey(), IssuedAt: proof.IssuedAt(), Window: s.proofWindow},
 			{Digest: endorsement.SpendKey(), IssuedAt: endorsement.IssuedAt(), Window: s.endorsementWindow},

@@ -72,8 +72,8 @@ func dpopWrites(t *testing.T, s *postgres.Store, owner *postgres.Store) map[stri
 				proof := authz.Spending{Digest: randomDigest(), IssuedAt: clock().Truncate(time.Second), Window: 90 * time.Second}
 				other := proof
 				other.Digest = randomDigest()
-				e := authz.Endorsement{ClientID: id, Credential: secretOf(id).Name(), By: jkt, JKT: newJKT(), ByEndsAt: clock().Add(time.Hour),
-					Generation: registered[id].Generation, AuthRevision: registered[id].AuthRevision, Spent: []authz.Spending{proof, other}}
+				e := authz.Endorsement{Caller: registered[id].Caller(), By: jkt, JKT: newJKT(), ByEndsAt: clock().Add(time.Hour), Spent: []authz.Spending{proof, other}}
+				e.Credential = secretOf(id).Name()
 				ev := event(authz.AuditDPoPKeyEnrolled, clock())
 				return func() error { return s.EndorseKey(ctx, e, ev) }
 			},

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,12 +24,14 @@ on conflict do nothing`
 func (s *Store) Spend(ctx context.Context, key [32]byte, issuedAt, until time.Time) (first bool, err error) {
 	// The iats of two proofs that could be accepted at one moment lie less than
 	// this apart: a lifetime, and the skew twice.
-	window := 2 * until.Sub(issuedAt)
-	spent, err := s.pool.Exec(ctx, spendProofSQL, key[:], issuedAt, issuedAt.Add(-window), issuedAt.Add(window))
-	if err != nil {
+	err = spend(ctx, s.pool, authz.Spending{Digest: key, IssuedAt: issuedAt, Window: 2 * until.Sub(issuedAt)}, authz.ErrProofSpent)
+	switch {
+	case errors.Is(err, authz.ErrProofSpent):
+		return false, nil
+	case err != nil:
 		return false, fmt.Errorf("spending a proof: %w", err)
 	}
-	return spent.RowsAffected() == 1, nil
+	return true, nil
 }
 
 // SpendAssertion is authz.Store's.

@@ -76,8 +76,7 @@ func (w *world) asks(t *testing.T, caller authz.Caller, theirs, own authz.Token)
 	asserted := issue()
 	asserted.Assertion = w.assertion()
 	endorsement := w.endorsement(newJKT(), newJKT())
-	endorsement.ClientID, endorsement.Credential = caller.ClientID, caller.Credential
-	endorsement.Generation, endorsement.AuthRevision = caller.Generation, caller.AuthRevision
+	endorsement.Caller = caller
 	s, ctx := w.Servers[0], t.Context()
 	asks := map[string]func() error{
 		"introspection": func() error { _, err := s.ActiveToken(ctx, theirs.Digest, caller, w.now); return err },

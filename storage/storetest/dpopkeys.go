@@ -283,11 +283,7 @@ func (w *world) endorsement(by, jkt string) authz.Endorsement {
 	proof := func() authz.Spending {
 		return authz.Spending{Digest: randomDigest(), IssuedAt: w.now.Truncate(time.Second), Window: window}
 	}
-	client := w.caller(shop)
-	return authz.Endorsement{
-		ClientID: shop, Credential: secretOf(shop).Name(), Generation: client.Generation, AuthRevision: client.AuthRevision,
-		JKT: jkt, By: by, Spent: []authz.Spending{proof(), proof()},
-	}
+	return authz.Endorsement{Caller: w.caller(shop), JKT: jkt, By: by, Spent: []authz.Spending{proof(), proof()}}
 }
 
 func (w *world) endorse(t *testing.T, e authz.Endorsement) error {
