@@ -78,6 +78,36 @@ func (p *process) kill() {
 	<-p.done
 }
 
+// freeze stops the program where it stands. The signal alone does not: until
+// one of its threads has been given the time to take it, the others go on.
+func (p *process) freeze(t testing.TB) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			t.Fatal(err)
+		case !status.Stopped():
+			t.Fatalf("%s ended instead:\n%s", p.cmd.Path, &p.printed)
+		default:
+			return
+		}
+	}
+}
+
+// thaw lets a frozen program go on.
+func (p *process) thaw(t testing.TB) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // awaitListener returns when the program accepts connections.
 func (p *process) awaitListener(t testing.TB, address string) {
 	t.Helper()

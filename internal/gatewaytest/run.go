@@ -2,7 +2,6 @@ package gatewaytest
 
 import (
 	"net/http"
-	"syscall"
 	"testing"
 )
 
@@ -29,9 +28,9 @@ func Test(t *testing.T, g Gateway) {
 	})
 
 	h := s.issue(s.service, resource)
-	_ = s.serving.cmd.Process.Signal(syscall.SIGSTOP)
+	s.serving.freeze(t)
 	t.Run("the server hangs", func(t *testing.T) { s.in(t).failsClosed(s.good(h, makeLabel)) })
-	_ = s.serving.cmd.Process.Signal(syscall.SIGCONT)
+	s.serving.thaw(t)
 	s.serving.kill()
 	t.Run("the server is dead", func(t *testing.T) { s.in(t).failsClosed(s.good(h, makeLabel), readLabel) })
 	s.serve()
