@@ -9,10 +9,10 @@ import (
 )
 
 // clientUse is what a request has made of a client that was kept from an earlier
-// one, over both of its attempts.
+// one, over all of its attempts.
 type clientUse struct {
 	kept  bool // it has had one
-	again bool // it is at its second attempt, and gets none
+	again bool // it is not at its first attempt, and gets none
 	// body is what its first attempt has read, and spent tells that it has spent its
 	// client assertion.
 	body  *string
@@ -27,28 +27,38 @@ func useOf(ctx context.Context) *clientUse {
 	return use
 }
 
-// twice answers a request, and once more, with its client read anew, where it was
-// refused for what was kept of the client: such a refusal may be out of date.
-func twice(h handlerFunc) handlerFunc {
+// maxAttempts bounds how often a request is answered anew for a client that changes
+// each time meanwhile.
+const maxAttempts = 3
+
+// again answers a request, and answers it anew, with its client read anew, where the
+// client is not what it was when it was read, or was refused for what was kept of it:
+// either may be out of date. Nothing was spent and nothing was done till then.
+func again(h handlerFunc) handlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, ev *event) error {
 		use := &clientUse{}
 		r = r.WithContext(context.WithValue(r.Context(), clientUseKey{}, use))
 		err := h(w, r, ev)
-		if err == nil || !use.kept || settled(err) {
-			return err
+		for attempt := 1; err != nil; attempt++ {
+			changed := errors.Is(err, ErrClientGone)
+			switch {
+			case !changed && (use.again || !use.kept || settled(err)):
+				return err
+			case attempt == maxAttempts:
+				return errUnavailable("reading a client that keeps changing", err)
+			}
+			use.again = true
+			ev.clientID, ev.credential = "", ""
+			err = h(w, r, ev)
 		}
-		use.again = true
-		ev.clientID, ev.credential = "", ""
-		return h(w, r, ev)
+		return nil
 	}
 }
 
 // settled tells whether a refusal would be the same whatever has become of the
-// client: for its proof; by the Store, which looks at the client first; or since no
-// Store answers.
+// client: for its proof, or by the Store, which looks at the client first.
 func settled(err error) bool {
 	var proof *dpopbind.ProofError
-	var known *oauthError
 	return errors.As(err, &proof) || errors.Is(err, ErrProofSpent) || errors.Is(err, ErrAssertionSpent) ||
-		errors.Is(err, ErrKeyNotAdmitted) || errors.As(err, &known) && known.code == codeUnavailable
+		errors.Is(err, ErrKeyNotAdmitted)
 }

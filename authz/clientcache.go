@@ -81,14 +81,12 @@ func (c *clientCache) kept(ctx context.Context, key clientKey, now time.Time) *C
 	}
 	use.kept = true
 	client := *found
-	client.Kept = true
 	return &client
 }
 
-// keep keeps a copy. One that is disabled is refused, and not kept; nor is one whose
-// Revision happens to be the number that stands for none.
+// keep keeps a copy. One that is disabled is refused, and not kept.
 func (c *clientCache) keep(key clientKey, found *Client) {
-	if found.Disabled() || found.Revision == 0 {
+	if found.Disabled() {
 		return
 	}
 	client := *found

@@ -21,7 +21,11 @@ func (i *instance) holds(host *keyHost, signer *assertiontest.Signer, r *http.Re
 	i.w.t.Helper()
 	held := heldRequest{make(chan answer, 1), make(chan struct{})}
 	entered := make(chan struct{}, 1)
-	host.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	host.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == another { // has somebody else's keys
+			_, _ = w.Write([]byte(assertiontest.Set(assertiontest.NewSigner("ES256"))))
+			return
+		}
 		select {
 		case entered <- struct{}{}:
 		default:
@@ -39,6 +43,8 @@ func (i *instance) holds(host *keyHost, signer *assertiontest.Signer, r *http.Re
 	<-entered
 	return held
 }
+
+const another = "/another"
 
 func (w *world) operates(steps ...error) {
 	w.t.Helper()
@@ -68,7 +74,7 @@ func TestTokenIsNotIssuedByAURLThatWasTakenAwayMeanwhile(t *testing.T) {
 			i := w.instance(host.trusted)
 			c := w.asserting(authz.Client{JWKSURI: host.URL}, stolen)
 			held := i.holds(host, stolen, i.tokenRequest(registered{}, newKey(t), i.asserted(clientCredentials, i.draft(c))))
-			change(w, c.ID, host.URL+"/another")
+			change(w, c.ID, host.URL+another)
 			close(held.release)
 			if a := <-held.answer; a.status != http.StatusUnauthorized || a.string("error") != "invalid_client" {
 				t.Errorf("%d %s", a.status, a.body)

@@ -131,8 +131,6 @@ type Client struct {
 	// with a client but for the terms of the resources that it has grants for, which
 	// have their own.
 	Revision int64
-	// Kept: it was read for an earlier request.
-	Kept bool
 
 	CreatedAt   time.Time
 	DisabledAt  time.Time // zero: enabled

@@ -162,13 +162,9 @@ type Issue struct {
 	// Assertion is what the client has authenticated by (RFC 7523 §2.2); nil: by
 	// something else.
 	Assertion *Spending
-	// Generation, AuthRevision and Revision are the client's, as it authenticated: see
-	// Caller.
-	Generation   int64
-	AuthRevision int64
-	Revision     int64
-	// ResourceRevision is of the terms that the token was made by, where the client was
-	// read for an earlier request; else 0.
+	// Revision is the client's, and ResourceRevision that of the resource's terms, as
+	// they were when the token was made: see Caller.
+	Revision         int64
 	ResourceRevision int64
 	Event            AuditEvent
 }

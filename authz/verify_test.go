@@ -380,7 +380,12 @@ func (w *world) recordedToken(client registered, resource, jkt string) string {
 	}
 	event := authz.NewAuditEvent(now, authz.AuditTokenIssued, "client:"+client.ID)
 	event.ClientID, event.Resource, event.JTI, event.JKT = client.ID, resource, token.JTI, jkt
-	issue := authz.Issue{Token: token, Event: event, Generation: client.Generation, AuthRevision: client.AuthRevision}
+	issue := authz.Issue{Token: token, Event: event, Revision: client.Revision}
+	r, err := w.owner.Resource(w.t.Context(), resource)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	issue.ResourceRevision = r.Revision
 	if jkt != "" {
 		issue.Proof = &authz.Spending{Digest: authz.DigestOf(text + " proof"), IssuedAt: now, Window: time.Minute}
 	}

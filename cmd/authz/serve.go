@@ -111,6 +111,7 @@ func (p *program) serve(ctx context.Context) error {
 		return err
 	}
 	defer endHSM()
+	defer carryBallast()()
 	err = i.run(ctx, func() error {
 		log.Info("ready", "issuer", c.Issuer, "listen", public.Addr().String(), "internal_listen", internal.Addr().String())
 		return nil

@@ -111,8 +111,8 @@ func (s *Store) RemoveKey(ctx context.Context, clientID, jkt string, event authz
 }
 
 // What is taken away after this look is taken away after the enrolment.
-var clientStillProvenSQL = `
-select` + stillProvenSQL("$2", "$3", "$4", "$5::bigint") + ` from authz.clients c where c.id = $1`
+var callerIsSQL = `
+select` + callerSQL("$2") + ` from authz.clients c where c.id = $1`
 
 const endorseKeySQL = `select authz.enrol_endorsed_dpop_key($1, $2, $3, $4, $5)`
 
@@ -124,10 +124,10 @@ func (s *Store) EndorseKey(ctx context.Context, e authz.Endorsement, event authz
 		byEndsAt = e.ByEndsAt
 	}
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
-		var proven bool
-		err := tx.QueryRow(ctx, clientStillProvenSQL, e.ClientID, orNull(e.Credential), e.Generation, e.AuthRevision, e.Revision).Scan(&proven)
+		var is bool
+		err := tx.QueryRow(ctx, callerIsSQL, e.ClientID, e.Revision).Scan(&is)
 		switch {
-		case errors.Is(err, pgx.ErrNoRows), err == nil && !proven:
+		case errors.Is(err, pgx.ErrNoRows), err == nil && !is:
 			return authz.ErrClientGone
 		case err != nil:
 			return err

@@ -73,7 +73,6 @@ func dpopWrites(t *testing.T, s *postgres.Store, owner *postgres.Store) map[stri
 				other := proof
 				other.Digest = randomDigest()
 				e := authz.Endorsement{Caller: registered[id].Caller(), By: jkt, JKT: newJKT(), ByEndsAt: clock().Add(time.Hour), Spent: []authz.Spending{proof, other}}
-				e.Credential = secretOf(id).Name()
 				ev := event(authz.AuditDPoPKeyEnrolled, clock())
 				return func() error { return s.EndorseKey(ctx, e, ev) }
 			},
@@ -83,7 +82,7 @@ func dpopWrites(t *testing.T, s *postgres.Store, owner *postgres.Store) map[stri
 			begin: func(n int) func() error {
 				i := issue(clock())
 				i.Token.ClientID, i.Token.JKT = client(n, authz.FirstUseKey), newJKT()
-				i.Token.Credential, i.Generation = secretOf(i.Token.ClientID).Name(), registered[i.Token.ClientID].Generation
+				i.Token.Credential, i.Revision = secretOf(i.Token.ClientID).Name(), registered[i.Token.ClientID].Revision
 				return func() error { return s.RecordToken(ctx, i) }
 			},
 			adds: rows{"client_dpop_keys": 1, "tokens": 1, "spent_proofs": 1, "audit_events": 2}, again: authz.ErrProofSpent,
@@ -217,12 +216,14 @@ func TestFirstKeyWaitsForAnotherFirstKey(t *testing.T) {
 		populate(t, owner, now)
 		must(t, owner.SetDPoPKeyPolicy(t.Context(), shop, authz.FirstUseKey, event(authz.AuditClientUpdated, now)))
 		store := open(t, db.ServerURL, postgres.AsServer())
+		changed, err := store.Client(t.Context(), shop, now)
+		must(t, err)
 		exec(t, first, `begin`)
 		exec(t, first, `select authz.enrol_first_dpop_key($1, $2, $3)`, shop, newJKT(), now)
 		recorded := make(chan error, 1)
 		go func() {
 			i := issue(now)
-			i.Token.JKT = newJKT()
+			i.Token.JKT, i.Revision = newJKT(), changed.Revision
 			recorded <- store.RecordToken(t.Context(), i)
 		}()
 		waitsForALock(t, connect(t, db.OwnerURL), recorded)
@@ -248,7 +249,7 @@ func TestFirstKeyTakesOneRoundTripMoreThanAllLaterTokens(t *testing.T) {
 		return func() error {
 			i := issue(now)
 			i.Token.ClientID, i.Token.JKT, i.Token.Credential = id, jkt, secretOf(id).Name()
-			i.Generation = c.Generation
+			i.Revision = c.Revision
 			return store.RecordToken(t.Context(), i)
 		}
 	}

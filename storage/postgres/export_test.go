@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"time"
 
 	"github.com/cargokey/authz/authz"
@@ -32,6 +33,12 @@ func TokensArgs(clientID string, now time.Time, limit int) []any {
 	return []any{clientID, from, to, now, limit}
 }
 
+// Exec is for what nobody can do through a Store.
+func (s *Store) Exec(ctx context.Context, sql string) error {
+	_, err := s.pool.Exec(ctx, sql)
+	return err
+}
+
 // RecordTokenArgs are the parameters for one token alone.
 func RecordTokenArgs(issue authz.Issue) []any {
 	args, err := recordTokensArgs([]authz.Issue{issue})
@@ -43,7 +50,8 @@ func RecordTokenArgs(issue authz.Issue) []any {
 
 // ActiveTokenArgs are the parameters for one look-up alone.
 func ActiveTokenArgs(digest authz.Digest, gateway authz.Caller, now time.Time) []any {
-	return activeTokensArgs([]lookup{{digest, gateway, now}})
+	l := []lookup{{digest, gateway, now}}
+	return activeTokensArgs(callersOf(l), l)
 }
 
 // AdmitCallArgs are the parameters for one call alone.

@@ -155,17 +155,21 @@ func populate(t testing.TB, s *postgres.Store, now time.Time) {
 		ID: edge, AuthMethod: authz.ClientSecretBasic, TokenFormat: authz.FormatJWT, Introspects: []string{labels},
 	}
 	must(t, s.CreateClient(ctx, second, event(authz.AuditClientCreated, now)))
-	first.Credential = secretOf(shop).Name()
-	same(t, []authz.Caller{shopCaller(), edgeCaller()}, []authz.Caller{first.Caller(), second.Caller()})
+	must(t, s.Exec(ctx, `
+		alter table authz.clients disable trigger clients_revision;
+		update authz.clients set revision = case id when 'shop' then 1 else 2 end;
+		alter table authz.clients enable always trigger clients_revision;
+		update authz.resources set revision = 3`))
 }
 
-// shopCaller and edgeCaller are the clients of populate, the first two of all, until
-// they are disabled: the one by its secret, the other by its connection.
+// shopCaller and edgeCaller are the clients of populate until they are changed.
 func shopCaller() authz.Caller {
-	return authz.Caller{ClientID: shop, Credential: secretOf(shop).Name(), Generation: 1, AuthRevision: 1}
+	return authz.Caller{ClientID: shop, Revision: 1}
 }
 
-func edgeCaller() authz.Caller { return authz.Caller{ClientID: edge, Generation: 2, AuthRevision: 2} }
+func edgeCaller() authz.Caller {
+	return authz.Caller{ClientID: edge, Revision: 2, Fronts: []string{labels}}
+}
 
 func newResource(uri string) *authz.Resource {
 	return &authz.Resource{URI: uri, Scopes: []string{"read", "write"}, TokenTTL: time.Minute}
@@ -193,7 +197,7 @@ func issue(now time.Time) authz.Issue {
 	}
 	e := authz.NewAuditEvent(now, authz.AuditTokenIssued, "client:"+shop)
 	e.ClientID, e.Resource, e.JTI, e.JKT = t.ClientID, t.Resource, t.JTI, t.JKT
-	return authz.Issue{Token: t, Event: e, Generation: shopCaller().Generation, AuthRevision: shopCaller().AuthRevision, Proof: &authz.Spending{
+	return authz.Issue{Token: t, Event: e, Revision: shopCaller().Revision, ResourceRevision: 3, Proof: &authz.Spending{
 		Digest: randomDigest(), IssuedAt: now.Truncate(time.Second), Window: 90 * time.Second,
 	}}
 }

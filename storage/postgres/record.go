@@ -30,18 +30,18 @@ func tokenClientSQL(t issueColumns) string {
       when c.dpop_keys = 'first-use' and not exists (select from authz.client_dpop_keys k where k.client_id = c.id) then null
       else false
     end as admitted
-  from authz.clients c join authz.resources r on r.uri = ` + t.resource + ` and (` + t.resourceRevision + ` = 0 or r.revision = ` + t.resourceRevision + `)
-  where c.id = ` + t.client + ` and` + stillProvenSQL(t.credential, t.generation, t.authRevision, t.revision)
+  from authz.clients c join authz.resources r on r.uri = ` + t.resource + ` and r.revision = ` + t.resourceRevision + `
+  where c.id = ` + t.client + ` and` + callerSQL(t.revision)
 }
 
 // issueColumns say where a statement has what is known of an Issue.
 type issueColumns struct {
-	client, resource, jkt, issuedAt, kid, credential, generation, authRevision, revision, resourceRevision string
+	client, resource, jkt, issuedAt, kid, revision, resourceRevision string
 }
 
 var (
 	recordAloneSQL       = recordSQL(one, `false`)
-	recordOfAssertionSQL = recordSQL(both, `exists (select from authz.spent_proofs where digest = $32 and iat between $34 and $35)`)
+	recordOfAssertionSQL = recordSQL(both, `exists (select from authz.spent_proofs where digest = $30 and iat between $32 and $33)`)
 )
 
 // Of what a token is recorded for, what is spent with it. The look before each
@@ -51,19 +51,19 @@ var (
 const (
 	one = `
   insert into authz.spent_proofs (digest, iat)
-  select $27, $28 from client
+  select $25, $26 from client
   where signed and admitted is not false
-    and not exists (select from authz.spent_proofs where digest = $27 and iat between $29 and $30)
+    and not exists (select from authz.spent_proofs where digest = $25 and iat between $27 and $28)
   on conflict do nothing
   returning iat`
 	// Where one of the two was spent meanwhile, the statement fails and spends
 	// neither.
 	both = `
   insert into authz.spent_proofs (digest, iat)
-  select s.digest, s.iat from client, (values ($27::bytea, $28::timestamptz), ($32::bytea, $33::timestamptz)) as s (digest, iat)
+  select s.digest, s.iat from client, (values ($25::bytea, $26::timestamptz), ($30::bytea, $31::timestamptz)) as s (digest, iat)
   where signed and admitted is not false
-    and not exists (select from authz.spent_proofs where digest = $27 and iat between $29 and $30)
-    and not exists (select from authz.spent_proofs where digest = $32 and iat between $34 and $35)
+    and not exists (select from authz.spent_proofs where digest = $25 and iat between $27 and $28)
+    and not exists (select from authz.spent_proofs where digest = $30 and iat between $32 and $33)
   returning iat`
 )
 
@@ -75,7 +75,7 @@ const (
 // function, which sees what others have done since this statement began.
 func recordSQL(spent, asserted string) string {
 	return `
-with client as materialized (` + tokenClientSQL(issueColumns{"$3", "$4", "$6", "$7", "$9", "$10", "$23", "$24", "$25::bigint", "$26::bigint"}) + `
+with client as materialized (` + tokenClientSQL(issueColumns{"$3", "$4", "$6", "$7", "$9", "$23", "$24"}) + `
 ), spent as (` + spent + `
 ), enrolled as materialized (
   select authz.enrol_first_dpop_key($3, $6, $7) as now from client where client.admitted is null and exists (select from spent)
@@ -89,7 +89,7 @@ with client as materialized (` + tokenClientSQL(issueColumns{"$3", "$4", "$6", "
   select $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22 from token
 ), enrolment as (
   insert into authz.audit_events (` + eventColumns + `)
-  select $31, $13, '` + string(authz.AuditDPoPKeyEnrolled) + `', $15, $16, null, null, $19, $20, $21, '{"by": "first-use"}' from token, enrolled
+  select $29, $13, '` + string(authz.AuditDPoPKeyEnrolled) + `', $15, $16, null, null, $19, $20, $21, '{"by": "first-use"}' from token, enrolled
   where enrolled.now
 )
 select exists (select from client), exists (select from client where signed),
@@ -169,7 +169,7 @@ func recordArgs(issue authz.Issue) []any {
 		[16]byte(t.JTI), t.Digest[:], t.ClientID, t.Resource, t.Scope, orNull(t.JKT), t.IssuedAt, t.ExpiresAt,
 		orNull(t.KID), orNull(t.Credential), orNull(t.X5T),
 	}, eventValues(issue.Event)...)
-	args = append(args, issue.Generation, issue.AuthRevision, issue.Revision, issue.ResourceRevision)
+	args = append(args, issue.Revision, issue.ResourceRevision)
 	first, second := issue.Proof, issue.Assertion
 	if first == nil {
 		first, second = second, nil

@@ -24,25 +24,24 @@ with ask as (
     a.event_id, a.event_at, a.kind, a.actor, nullif(a.event_client, '') as event_client, nullif(a.event_resource, '') as event_resource,
     a.event_jti, nullif(a.event_jkt, '') as event_jkt, nullif(a.request_id, '') as request_id, nullif(a.remote_addr, '') as remote_addr,
     nullif(a.detail, '')::jsonb as detail,
-    a.generation, a.auth_revision, a.revision, a.resource_revision, a.proof, a.iat, a.since, a.until, a.look
+    a.revision, a.resource_revision, a.proof, a.iat, a.since, a.until, a.look
   from unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
     $9::text[], $10::text[], $11::text[], $12::uuid[], $13::timestamptz[], $14::text[], $15::text[], $16::text[], $17::text[],
-    $18::uuid[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bigint[],
-    $27::bytea[], $28::timestamptz[], $29::timestamptz[], $30::timestamptz[], $31::boolean[])
+    $18::uuid[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bigint[],
+    $25::bytea[], $26::timestamptz[], $27::timestamptz[], $28::timestamptz[], $29::boolean[])
   with ordinality as a (jti, digest, client_id, resource, scope, jkt, issued_at, expires_at, kid, credential, x5t,
     event_id, event_at, kind, actor, event_client, event_resource, event_jti, event_jkt, request_id, remote_addr, detail,
-    generation, auth_revision, revision, resource_revision, proof, iat, since, until, look, n)
+    revision, resource_revision, proof, iat, since, until, look, n)
 ), issue as materialized (
   select a.*, c.client_generation, c.resource_generation, c.client_generation is not null as known, c.signed, c.admitted
-  from ask a left join lateral (` + tokenClientSQL(issueColumns{"a.client_id", "a.resource", "a.jkt", "a.issued_at", "a.kid", "a.credential",
-	"a.generation", "a.auth_revision", "a.revision", "a.resource_revision"}) + `
+  from ask a left join lateral (` + tokenClientSQL(issueColumns{"a.client_id", "a.resource", "a.jkt", "a.issued_at", "a.kid", "a.revision", "a.resource_revision"}) + `
     limit 1) c on true
 ), spent as (
   insert into authz.spent_proofs (digest, iat)
   select i.proof, i.iat from issue i
   left join lateral (
     select true as before from authz.spent_proofs s
-    where i.look and s.digest = i.proof and s.iat between i.since and i.until and s.iat between $32 and $33
+    where i.look and s.digest = i.proof and s.iat between i.since and i.until and s.iat between $30 and $31
     limit 1) s on true
   where i.signed and i.admitted and i.proof is not null and s.before is null
   order by i.proof
@@ -101,7 +100,7 @@ func recordTokensArgs(issues []authz.Issue) ([]any, error) {
 		texts = texts[n:]
 		return column
 	}
-	numbers := make([]int64, 4*n)
+	numbers := make([]int64, 2*n)
 	moments := make([]time.Time, 6*n)
 	ids := make([][16]byte, 3*n)
 	var (
@@ -111,8 +110,7 @@ func recordTokensArgs(issues []authz.Issue) ([]any, error) {
 		kids, credentials, x5ts                              = text(), text(), text()
 		kinds, actors, eventClients, eventResources          = text(), text(), text(), text()
 		eventJKTs, requestIDs, addresses, details            = text(), text(), text(), text()
-		generations, authRevisions                           = numbers[:n], numbers[n : 2*n]
-		revisions, resourceRevisions                         = numbers[2*n : 3*n], numbers[3*n:]
+		revisions, resourceRevisions                         = numbers[:n], numbers[n:]
 		issuedAts, expiresAts, eventAts, iats, sinces, until = moments[:n], moments[n : 2*n], moments[2*n : 3*n], moments[3*n : 4*n], moments[4*n : 5*n], moments[5*n:]
 		looks                                                = make([]bool, n)
 		oldest, newest                                       = issues[0].Token.IssuedAt, issues[0].Token.IssuedAt
@@ -132,7 +130,7 @@ func recordTokensArgs(issues []authz.Issue) ([]any, error) {
 			}
 			details[i] = string(detail)
 		}
-		generations[i], authRevisions[i], revisions[i], resourceRevisions[i] = issue.Generation, issue.AuthRevision, issue.Revision, issue.ResourceRevision
+		revisions[i], resourceRevisions[i] = issue.Revision, issue.ResourceRevision
 		if p := issue.Proof; p != nil {
 			proofs[i], iats[i], sinces[i], until[i] = p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window)
 			looks[i] = crossesPartitions(sinces[i], until[i])
@@ -147,6 +145,6 @@ func recordTokensArgs(issues []authz.Issue) ([]any, error) {
 	return []any{
 		jtis, digests, clients, resources, scopes, jkts, issuedAts, expiresAts, kids, credentials, x5ts,
 		eventIDs, eventAts, kinds, actors, eventClients, eventResources, eventJTIs, eventJKTs, requestIDs, addresses, details,
-		generations, authRevisions, revisions, resourceRevisions, proofs, iats, sinces, until, looks, oldest, newest,
+		revisions, resourceRevisions, proofs, iats, sinces, until, looks, oldest, newest,
 	}, nil
 }

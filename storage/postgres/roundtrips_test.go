@@ -35,13 +35,14 @@ func TestWhatARequestNeedsIsOneRoundTrip(t *testing.T) {
 		_, err := store.AdmitCall(ctx, goodCall(t, calls, token.Token), now)
 		return err
 	}
+	changed, err := store.Client(ctx, shop, now)
+	must(t, err)
+	owner := changed.Caller()
 	issue := func(now time.Time) authz.Issue { // by the secret that is left
 		i := issue(now)
-		i.Token.Credential = secret.Name()
+		i.Token.Credential, i.Revision = secret.Name(), owner.Revision
 		return i
 	}
-	owner := shopCaller()
-	owner.Credential = secret.Name()
 	for name, do := range map[string]func() error{
 		"AdmitCall":   admit,
 		"RecordToken": func() error { return store.RecordToken(ctx, issue(now)) },

@@ -47,7 +47,7 @@ func revocableRange(now time.Time) (from, to [16]byte) {
 // read all tokens of the range. The rows are as those of activeTokenSQL.
 var revokeTokenSQL = `
 with caller as materialized (
-  select c.id from authz.clients c where c.id = $5 and` + callerSQL("$13", "$14", "$15", "$16::bigint") + `
+  select c.id from authz.clients c where c.id = $5 and` + callerSQL("$13") + `
 ), t as (
   select ` + readTokenColumns + `
   from authz.tokens t
@@ -91,7 +91,7 @@ func revokeTokenArgs(digest authz.Digest, owner authz.Caller, event authz.AuditE
 	}
 	return []any{digest[:], from, to, event.At, owner.ClientID,
 		[16]byte(event.ID), string(event.Kind), event.Actor, orNull(event.RequestID), orNull(event.RemoteAddr), detail, event.At.Add(-clockDisagreement),
-		orNull(owner.Credential), owner.Generation, owner.AuthRevision, owner.Revision}
+		owner.Revision}
 }
 
 const digestOfSQL = `select digest from authz.tokens where jti = $1`

@@ -126,6 +126,7 @@ func badCalls(t *testing.T, w *world) {
 	issued := func(change func(*authz.Issue)) authz.Token {
 		i := w.issue()
 		change(&i)
+		i = w.read(i)
 		must(t, w.Servers[0].RecordToken(ctx, i))
 		return i.Token
 	}

@@ -75,7 +75,7 @@ func neitherIsSpent(t *testing.T, w *world) {
 	replayed, unadmitted, gone := w.asserted(), w.asserted(), w.asserted()
 	replayed.Proof, unadmitted.Token.JKT = spent.Proof, newJKT()
 	must(t, w.Operator.RevokeDPoPKey(t.Context(), unadmitted.Token.JKT, w.event(authz.AuditDPoPKeyRevoked)))
-	gone.Token.Credential = "none"
+	gone.Revision++
 	w.recordsNothing(t, authz.ErrProofSpent, replayed)
 	w.recordsNothing(t, authz.ErrKeyNotAdmitted, unadmitted)
 	w.recordsNothing(t, authz.ErrClientGone, gone, bearer(gone))

@@ -10,7 +10,6 @@ import (
 func callers() []property {
 	return []property{
 		{"NothingIsDoneForAClientThatIsNotWhatItWas", callerGone},
-		{"OtherChangesKeepNobodyOut", callerStays},
 	}
 }
 
@@ -67,10 +66,10 @@ func revokeTokens(t *testing.T, w *world) {
 }
 
 // asks are all that a client can ask for that is not told by its registration alone.
-func (w *world) asks(t *testing.T, caller authz.Caller, theirs, own authz.Token) map[string]func() error {
+func (w *world) asks(t *testing.T, a authenticated, caller authz.Caller, theirs, own authz.Token) map[string]func() error {
 	issue := func() authz.Issue {
 		i := w.issueFor(caller.ClientID, w.now)
-		i.Token.Credential, i.Generation, i.AuthRevision, i.Revision = caller.Credential, caller.Generation, caller.AuthRevision, caller.Revision
+		i.Token.Credential, i.Revision = a.credential, caller.Revision
 		return i
 	}
 	asserted := issue()
@@ -91,7 +90,7 @@ func (w *world) asks(t *testing.T, caller authz.Caller, theirs, own authz.Token)
 			return err
 		},
 	}
-	if caller.Credential != "" { // no listener that knows clients by their connection gives tokens
+	if a.credential != "" { // no listener that knows clients by their connection gives tokens
 		asks["a token"] = func() error { return s.RecordToken(ctx, issue()) }
 		asks["a bearer token"] = func() error { return s.RecordToken(ctx, bearer(issue())) }
 		asks["a token by an assertion"] = func() error { return s.RecordToken(ctx, asserted) }
@@ -114,8 +113,7 @@ func (w *world) authenticates(t *testing.T, a authenticated) (caller authz.Calle
 	i := w.issueFor(c.ID, w.now)
 	i.Token.Credential = a.credential
 	if a.credential == "" {
-		i.Token.Credential, i.Token.ClientID = secretOf(shop).Name(), shop
-		i.Generation = w.caller(shop).Generation
+		i = w.issue()
 	}
 	must(t, w.Servers[0].RecordToken(t.Context(), i))
 	return c.Caller(), w.record(t), i.Token
@@ -146,49 +144,13 @@ func callerGone(t *testing.T, w *world) {
 		for change, do := range changes {
 			caller, theirs, own := w.authenticates(t, a)
 			do(t, w)
-			for what, ask := range w.asks(t, caller, theirs, own) {
+			for what, ask := range w.asks(t, a, caller, theirs, own) {
 				t.Logf("by %s; %s; %s", by, change, what)
 				w.refuses(t, authz.ErrClientGone, ask)
 			}
 			if change != "it is deleted" {
 				remove("caller")(t, w)
 			}
-		}
-	}
-}
-
-func callerStays(t *testing.T, w *world) {
-	w.populate(t)
-	for by, a := range authenticatedBy() {
-		changes := map[string]step{
-			"nothing": all(),
-			"its DPoP keys are": func(t *testing.T, w *world) {
-				must(t, w.Operator.SetDPoPKeyPolicy(t.Context(), "caller", authz.AnyKey, w.event(authz.AuditClientUpdated)))
-			},
-			"it is enabled": disable("caller", false),
-		}
-		switch by {
-		case "a secret":
-			changes["it has two secrets for a while"] = func(t *testing.T, w *world) {
-				must(t, w.Operator.RotateSecret(t.Context(), "caller", randomDigest(), w.now.Add(time.Hour), w.event(authz.AuditSecretRotated)))
-			}
-		case "its connection, with secrets":
-			changes["it has another secret"] = rotateAtOnce
-		case "a key":
-			changes["it keeps the key"] = setKeys(`{"keys":[]}`, []string{"one", "three"}, "")
-		}
-		for change, do := range changes {
-			caller, theirs, own := w.authenticates(t, a)
-			do(t, w)
-			for what, ask := range w.asks(t, caller, theirs, own) {
-				if what == "revocation" && own.ClientID != caller.ClientID {
-					continue
-				}
-				if err := ask(); err != nil {
-					t.Errorf("by %s; %s; %s: %v", by, change, what, err)
-				}
-			}
-			remove("caller")(t, w)
 		}
 	}
 }

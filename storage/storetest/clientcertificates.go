@@ -83,7 +83,6 @@ func noTokenByTakenName(t *testing.T, w *world) {
 	must(t, w.Servers[0].RecordToken(t.Context(), issue()))
 	late, endorsement := issue(), w.endorsement(newJKT(), newJKT())
 	endorsement.Caller = w.caller(c.ID)
-	endorsement.Credential = late.Token.Credential
 	must(t, w.changesTerms(t, c.ID, terms(one), terms(two))())
 	w.recordsNothing(t, authz.ErrClientGone, late, bearer(late), certified(late))
 	w.refuses(t, authz.ErrClientGone, func() error { return w.endorse(t, endorsement) })

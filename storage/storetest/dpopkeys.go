@@ -226,6 +226,7 @@ func spentFirstUse(t *testing.T, w *world) {
 	i := w.issueBound(shop, newJKT(), w.now)
 	must(t, w.Servers[0].RecordToken(t.Context(), i))
 	w.policy(t, shop, authz.FirstUseKey)
+	i = w.read(i)
 	for _, s := range w.Servers {
 		w.refuses(t, authz.ErrProofSpent, func() error { return s.RecordToken(t.Context(), i) })
 	}
@@ -362,7 +363,7 @@ func notEndorsed(t *testing.T, w *world) {
 	disable(shop, true)(t, w)
 	w.refuses(t, authz.ErrClientGone, func() error { return w.endorse(t, e) })
 	disable(shop, false)(t, w)
-	e.Generation = w.caller(shop).Generation
+	e.Caller = w.caller(shop)
 	must(t, w.endorse(t, e)) // none of the refusals has spent it
 }
 

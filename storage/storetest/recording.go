@@ -60,7 +60,8 @@ func repeatedProof(t *testing.T, w *world) {
 	w.refuses(t, authz.ErrProofSpent, func() error { return w.Servers[0].RecordToken(t.Context(), second) })
 	w.refuses(t, authz.ErrProofSpent, func() error { return w.Servers[1].RecordToken(t.Context(), second) })
 	// The verdict holds for another client and for the very same call.
-	second.Token.ClientID, second.Token.Credential, second.Generation = other, secretOf(other).Name(), w.caller(other).Generation
+	second.Token.ClientID, second.Token.Credential = other, secretOf(other).Name()
+	second = w.read(second)
 	w.refuses(t, authz.ErrProofSpent, func() error { return w.Servers[1].RecordToken(t.Context(), second) })
 	w.refuses(t, authz.ErrProofSpent, func() error { return w.Servers[0].RecordToken(t.Context(), first) })
 }

@@ -109,13 +109,6 @@ func (w *world) revises(t *testing.T, uri string) {
 	must(t, w.Operator.UpdateResource(t.Context(), r, w.event(authz.AuditResourceUpdated)))
 }
 
-// asKept is the caller as an instance has kept it.
-func (w *world) asKept(t *testing.T, caller authz.Caller) authz.Caller {
-	t.Helper()
-	caller.Revision = w.registeredClient(t, caller.ClientID).Revision
-	return caller
-}
-
 func nothingForRevisedClient(t *testing.T, w *world) {
 	w.populate(t)
 	for by, a := range authenticatedBy() {
@@ -125,9 +118,8 @@ func nothingForRevisedClient(t *testing.T, w *world) {
 		}
 		for change, do := range changes {
 			caller, theirs, own := w.authenticates(t, a)
-			caller = w.asKept(t, caller)
 			do(t, w)
-			for what, ask := range w.asks(t, caller, theirs, own) {
+			for what, ask := range w.asks(t, a, caller, theirs, own) {
 				if change != "nothing" {
 					t.Logf("by %s; %s; %s", by, change, what)
 					w.refuses(t, authz.ErrClientGone, ask)
@@ -142,21 +134,11 @@ func nothingForRevisedClient(t *testing.T, w *world) {
 
 func nothingByRevisedTerms(t *testing.T, w *world) {
 	w.populate(t)
-	issue := func() authz.Issue {
-		i := w.issue()
-		i.Revision = w.registeredClient(t, shop).Revision
-		for _, g := range w.registeredClient(t, shop).Grants {
-			if g.Resource == i.Token.Resource {
-				i.ResourceRevision = g.Revision
-			}
-		}
-		return i
-	}
-	asserted := issue()
+	asserted := w.issue()
 	asserted.Assertion = w.assertion()
-	must(t, w.Servers[0].RecordToken(t.Context(), issue()))
-	late := issue()
+	must(t, w.Servers[0].RecordToken(t.Context(), w.issue()))
+	late := w.issue()
 	w.revises(t, labels)
 	w.recordsNothing(t, authz.ErrClientGone, late, bearer(late), asserted)
-	must(t, w.Servers[1].RecordToken(t.Context(), issue()))
+	must(t, w.Servers[1].RecordToken(t.Context(), w.issue()))
 }

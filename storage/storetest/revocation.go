@@ -91,6 +91,7 @@ func revokedResourceTokens(t *testing.T, w *world) {
 	gone := []authz.Token{w.recordBound(t, shop, newJKT()), w.recordBound(t, other, newJKT())}
 	i := w.issueFor(both.ID, w.now)
 	i.Token.Resource, i.Event.Resource = rates, rates
+	i = w.read(i)
 	must(t, w.Servers[0].RecordToken(t.Context(), i))
 	e := w.event(authz.AuditResourceRevoked)
 	want := e

@@ -73,15 +73,11 @@ func (w *world) gateway(id string, introspects ...string) *authz.Client {
 	return c
 }
 
-// caller is a client that authenticates now: by the secret that it is registered
-// with, or else by its connection.
+// caller is a client that authenticates now.
 func (w *world) caller(id string) authz.Caller {
 	c, err := w.Servers[0].Client(context.Background(), id, w.now)
 	if err != nil { // then whatever it asks for is to fail
-		return authz.Caller{ClientID: id, Credential: secretOf(id).Name()}
-	}
-	if len(c.Secrets) > 0 {
-		c.Credential = secretOf(id).Name()
+		return authz.Caller{ClientID: id}
 	}
 	return c.Caller()
 }
@@ -106,11 +102,23 @@ func (w *world) issueFor(client string, at time.Time) authz.Issue {
 	e := authz.NewAuditEvent(at, authz.AuditTokenIssued, "client:"+client)
 	e.ClientID, e.Resource, e.JTI, e.JKT = client, t.Resource, t.JTI, t.JKT
 	e.RequestID, e.RemoteAddr, e.Detail = "r-2", "192.0.2.7", map[string]any{"scope": t.Scope}
-	by := w.caller(client)
-	return authz.Issue{
-		Token: t, Event: e, Generation: by.Generation, AuthRevision: by.AuthRevision,
+	return w.read(authz.Issue{
+		Token: t, Event: e,
 		Proof: &authz.Spending{Digest: randomDigest(), IssuedAt: at.Truncate(time.Second), Window: window},
+	})
+}
+
+// read is the issue of a client, and by terms, that are read now.
+func (w *world) read(i authz.Issue) authz.Issue {
+	c, err := w.Servers[0].Client(context.Background(), i.Token.ClientID, w.now)
+	if err != nil { // then it is to fail
+		return i
 	}
+	i.Revision = c.Revision
+	if r, err := w.Operator.Resource(context.Background(), i.Token.Resource); err == nil {
+		i.ResourceRevision = r.Revision
+	}
+	return i
 }
 
 func bearer(i authz.Issue) authz.Issue {
@@ -212,7 +220,7 @@ func (w *world) activeFor(t *testing.T, token authz.Token, gateway string, now t
 		case err == nil:
 			same(t, token, *found)
 			verdicts[i] = true
-		case errors.Is(err, authz.ErrClientGone) && w.caller(gateway).Generation == 0: // it is not registered
+		case errors.Is(err, authz.ErrClientGone) && w.caller(gateway).Revision == 0: // it is not registered
 		case !errors.Is(err, authz.ErrNotFound):
 			t.Fatal(err)
 		}
