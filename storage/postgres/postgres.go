@@ -152,7 +152,7 @@ func checkSchema(ctx context.Context, config *pgx.ConnConfig) error {
 		return err
 	case status.Current < status.Known:
 		return fmt.Errorf("%w: it is at version %d, this build needs %d: run authz migrate", ErrSchema, status.Current, status.Known)
-	case status.Current > status.Known:
+	case !status.Usable():
 		return fmt.Errorf("%w: it is at version %d, this build knows %d: run a newer build", ErrSchema, status.Current, status.Known)
 	}
 	return nil
