@@ -80,7 +80,7 @@ func (s *Server) clientOfAssertion(ctx context.Context, a *clientassertion.Asser
 		return nil, errNotProven(fmt.Errorf("client %s: %w", client.ID, err))
 	}
 	client.Credential = key.Thumbprint
-	client.Assertion = &Spending{Digest: a.SpendKey(), IssuedAt: a.Expires(), Window: s.assertions.checker.Window()}
+	client.Assertion = &Spending{Digest: a.SpendKey(), IssuedAt: a.Expires(), Window: s.assertions.checker.Window(), SignedAt: a.SignedAt()}
 	// From here on the client is proven to be who it says: it may be told.
 	if client.Disabled() {
 		return nil, errClientRefused(client.ID, "This client is disabled. Ask an operator to enable it.")

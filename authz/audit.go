@@ -36,6 +36,10 @@ const (
 	// likewise.
 	AuditEndorsementRefused AuditKind = "dpop_key.endorsement_refused"
 
+	// An operator's word for a database that is a copy.
+	AuditDatabaseMoved    AuditKind = "database.moved"
+	AuditDatabaseRestored AuditKind = "database.restored"
+
 	// Of many requests in one event, soon after them: see tally.
 	AuditTokenIntrospected AuditKind = "token.introspected"
 	AuditCallVerified      AuditKind = "call.verified"

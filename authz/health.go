@@ -55,8 +55,10 @@ func (s *Server) notReady(ctx context.Context) string {
 	}
 	if err := s.store.Ready(ctx, s.now()); err != nil {
 		s.log.Warn("not ready", "cause", err)
-		if errors.Is(err, ErrNotPrepared) {
-			return ErrNotPrepared.Error()
+		for _, told := range []error{ErrNotPrepared, ErrCopied} {
+			if errors.Is(err, told) {
+				return told.Error()
+			}
 		}
 		return "the database is unreachable"
 	}

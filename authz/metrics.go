@@ -27,6 +27,7 @@ type Metrics struct {
 
 	unopenedKeys prometheus.Gauge
 	signingGaps  prometheus.Gauge
+	timeline     prometheus.Gauge
 }
 
 // NewMetrics makes the metrics and registers them with r.
@@ -75,8 +76,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.signingGaps = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "authz_signing_gaps", Help: "Algorithms in use by which, now or at a time that is set already, another key signs than this instance has. More than 0 is an alarm.",
 	})
+	m.timeline = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "authz_database_timeline_changed", Help: "1 where Postgres was promoted or recovered since an operator last claimed the database: what was not replicated by then is lost.",
+	})
 	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys,
-		m.assertionsRefused, m.endorsements, m.unopenedKeys, m.signingGaps)
+		m.assertionsRefused, m.endorsements, m.unopenedKeys, m.signingGaps, m.timeline)
 	return m
 }
 

@@ -120,6 +120,8 @@ type Server struct {
 	// requireNonce: of all proofs.
 	requireNonce bool
 	draining     atomic.Bool
+	// promoted: the timeline of the database is another one than when it was claimed.
+	promoted atomic.Bool
 }
 
 // New makes a Server and brings the Store to where it can issue: partitions
@@ -184,6 +186,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s.metadata = s.fixedMetadata(c.ServiceDocumentation, algorithms)
 
+	if err := s.lookAtDatabase(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.store.Maintain(ctx, s.now()); err != nil {
 		return nil, fmt.Errorf("preparing partitions: %w", err)
 	}
@@ -314,6 +319,7 @@ func (s *Server) Run(ctx context.Context) {
 			s.look(ctx, "partitions", func(ctx context.Context) error { return s.store.Maintain(ctx, s.now()) })
 		case <-keys.C:
 			s.look(ctx, "keys", s.keys.look)
+			s.look(ctx, "database", s.lookAtDatabase)
 		case <-gateways.C:
 			s.look(ctx, "gateways", s.gateways.load)
 		}

@@ -53,6 +53,9 @@ var (
 	ErrNoKeys = errors.New("authenticates by other means than keys of its own")
 	// ErrAssertionSpent: the client assertion was used before.
 	ErrAssertionSpent = errors.New("the client assertion was used before")
+	// ErrCopied: the database is a copy of the one that was served, and nobody has
+	// said what became of what is not in it.
+	ErrCopied = errors.New("the database is a copy, restored or moved, of the one that was served: say which it is by authz database restored or authz database moved")
 	// ErrNotOwner: the token is another client's.
 	ErrNotOwner = errors.New("the token is another client's")
 )
@@ -87,6 +90,18 @@ type Spending struct {
 	Digest   Digest        // of (jkt, htu, jti), or of (client_id, jti)
 	IssuedAt time.Time     // the proof's iat, or the assertion's exp: each has one
 	Window   time.Duration // how far from iat at least, either way, an equal name is the same proof
+	// SignedAt is when it was signed, at the latest that is sure; zero: IssuedAt.
+	SignedAt time.Time
+}
+
+// DatabaseState is what the Store knows of where it keeps things.
+type DatabaseState struct {
+	// SameTimeline: Postgres has not been promoted or recovered since the database
+	// was claimed. Where it was, what was not replicated by then is lost.
+	SameTimeline bool
+	// Fence is the moment up to which nothing that was signed is accepted; zero:
+	// there is none.
+	Fence time.Time
 }
 
 // GatewayTable is what a gateway check goes by, all of one moment.
@@ -177,8 +192,12 @@ type Store interface {
 	// Ready returns nil when tokens can be recorded at the moment now: the
 	// database answers, its schema is one that this build knows, and there is
 	// a partition for now. Where it answers and they cannot, it fails with
-	// ErrNotPrepared.
+	// ErrNotPrepared or ErrCopied.
 	Ready(ctx context.Context, now time.Time) error
+	// Database tells which database this is. It fails with ErrCopied, as every
+	// method then does by which the server serves. What was signed up to the Fence
+	// counts as spent, for every method that spends.
+	Database(ctx context.Context) (DatabaseState, error)
 	// Maintain makes partitions around now and drops those that are of no more
 	// use. Instances may call it at the same time.
 	Maintain(ctx context.Context, now time.Time) error

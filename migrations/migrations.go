@@ -4,6 +4,18 @@
 // its own, and only ever forward. They run as the schema's owner; the server
 // logs in as another role, which may use what they grant to authz_server and
 // nothing else.
+//
+// Servers of the version before run on while a migration does, and after it, and may
+// be started anew on what it leaves. So from the ninth on a migration takes nothing
+// away and renames nothing; makes no column not null, or without a default; writes no
+// table anew; and on what grows with traffic it validates no constraint and makes no
+// index. What is to go goes with a later migration, when no build is left that uses
+// it. From the tenth on each ends by saying which builds may use the schema:
+//
+//	update authz.oldest_build set version = N;
+//
+// where N is that of the one before it, unless it takes something away from builds
+// that know no version after it. Tests hold migrations to all of this.
 package migrations
 
 import (
@@ -31,6 +43,15 @@ const versionTable = "authz.schema_version"
 type Status struct {
 	Current int32 `json:"current"` // 0: no migration has run
 	Known   int32 `json:"known"`   // the last migration of this build
+	// Oldest is the version that a build must know to use the schema, where it is
+	// ahead of this build; 0: the schema does not say.
+	Oldest int32 `json:"oldest_build,omitempty"`
+}
+
+// Usable tells whether this build may use the schema: it is its own, or a later one
+// that migrations have left usable for it.
+func (s Status) Usable() bool {
+	return s.Current == s.Known || s.Current > s.Known && s.Oldest != 0 && s.Oldest <= s.Known
 }
 
 // Known is the version of the schema that this build was written for.
@@ -40,39 +61,6 @@ func Known() int32 {
 		panic("migrations: the embedded files are not a sequence: " + err.Error())
 	}
 	return int32(len(names))
-}
-
-// Up runs the migrations that the database lacks. It takes a lock of its own,
-// so that of several callers one migrates and the others find it done. It
-// refuses a database that is ahead of this build.
-func Up(ctx context.Context, conn *pgx.Conn) error {
-	return upTo(ctx, conn, Known())
-}
-
-func upTo(ctx context.Context, conn *pgx.Conn, version int32) error {
-	current, err := Read(ctx, conn)
-	if err != nil {
-		return err
-	}
-	if current.Current > version {
-		return fmt.Errorf("the schema is at version %d, this build knows %d: use the newer build", current.Current, version)
-	}
-	if current.Current == 0 {
-		if err := createSchema(ctx, conn); err != nil {
-			return err
-		}
-	}
-	m, err := migrate.NewMigrator(ctx, conn, versionTable)
-	if err != nil {
-		return fmt.Errorf("preparing to migrate: %w", err)
-	}
-	if err := m.LoadMigrations(files); err != nil {
-		return fmt.Errorf("loading migrations: %w", err)
-	}
-	if err := m.MigrateTo(ctx, version); err != nil {
-		return fmt.Errorf("migrating: %w", withHint(err))
-	}
-	return nil
 }
 
 // withHint adds what Postgres advises, which pgx leaves out of its message.
@@ -110,14 +98,28 @@ func createSchema(ctx context.Context, conn *pgx.Conn) error {
 // Read tells where the database stands. It writes nothing.
 func Read(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	s := Status{Known: Known()}
-	err := conn.QueryRow(ctx, `select version from authz.schema_version`).Scan(&s.Current)
-	var pgErr *pgconn.PgError
-	switch {
-	case err == nil, errors.Is(err, pgx.ErrNoRows):
-		return s, nil
-	case errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "3F000"): // undefined table, schema
-		return s, nil
-	default:
+	var err error
+	if s.Current, err = readNumber(ctx, conn, `select version from authz.schema_version`); err != nil {
 		return s, fmt.Errorf("reading the schema's version: %w", err)
 	}
+	if s.Current <= s.Known {
+		return s, nil
+	}
+	if s.Oldest, err = readNumber(ctx, conn, `select version from authz.oldest_build`); err != nil {
+		return s, fmt.Errorf("reading which builds the schema is for: %w", err)
+	}
+	return s, nil
+}
+
+// readNumber is 0 where the table is not there, or is empty.
+func readNumber(ctx context.Context, conn *pgx.Conn, sql string) (n int32, err error) {
+	err = conn.QueryRow(ctx, sql).Scan(&n)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return 0, nil
+	case errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "3F000"): // undefined table, schema
+		return 0, nil
+	}
+	return n, err
 }

@@ -125,7 +125,13 @@ func TestMigrations(t *testing.T) {
 		"KeepWhatVersion5Wrote":          keepRowsOf5,
 		"LeaveABuildOfVersion5Working":   serveVersion5,
 		"SeeWhatABuildOfVersion5Changes": reviseFor5,
+		"LetRequestsPassWhileTheyWait":   letRequestsPass,
+		"SayWhatHoldsThemUp":             nameWhatIsHeld,
+		"LeaveAnOlderBuildWhatItMayUse":  leaveWhatIsUsable,
 		"ReviseForEachColumnOfAClient":   reviseForEachColumn,
+		"LeaveTheVersionBeforeWorking":   keepRules,
+		"AreHeldToRulesThatFindBreaches": breakRules,
+		"SayWhichBuildsTheSchemaIsFor":   sayWhomTheyAreFor,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -188,18 +194,52 @@ func atOnceAllSucceed(t *testing.T, url string) {
 	isAt(t, conns[0], Known())
 }
 
+func same(t *testing.T, before, after []string) {
+	t.Helper()
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+}
+
+func leaveWhatIsUsable(t *testing.T, url string) {
+	conn := connect(t, url)
+	if err := Up(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `update authz.schema_version set version = version + 2`)
+	exec(t, conn, `update authz.oldest_build set version = (select version - 2 from authz.schema_version)`)
+	before := describe(t, conn)
+	if err := Up(t.Context(), conn); err != nil {
+		t.Errorf("a schema that this build may use: %v", err)
+	}
+	same(t, before, describe(t, conn))
+	if got, err := Read(t.Context(), conn); err != nil || !got.Usable() || got.Current != Known()+2 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	exec(t, conn, `update authz.oldest_build set version = version + 1`)
+	if got, err := Read(t.Context(), conn); err != nil || got.Usable() {
+		t.Errorf("withdrawn: %+v, %v", got, err)
+	}
+	if err := Up(t.Context(), conn); err == nil || !strings.Contains(err.Error(), "newer build") {
+		t.Errorf("withdrawn: %v, want it to say what to do", err)
+	}
+}
+
 func refuseWhatIsAhead(t *testing.T, url string) {
 	conn := connect(t, url)
 	if err := Up(t.Context(), conn); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, conn, `update authz.schema_version set version = version + 1`)
+	exec(t, conn, `update authz.oldest_build set version = (select version from authz.schema_version)`)
 	before := describe(t, conn)
 	err := Up(t.Context(), conn)
 	if err == nil || !strings.Contains(err.Error(), "newer build") {
 		t.Errorf("%v, want it to say what to do", err)
 	}
-	isAt(t, conn, Known()+1)
+	if got, err := Read(t.Context(), conn); err != nil || got.Current != Known()+1 {
+		t.Errorf("%+v, %v", got, err)
+	}
 	if diff := cmp.Diff(before, describe(t, conn)); diff != "" {
 		t.Errorf("(-before +after):\n%s", diff)
 	}

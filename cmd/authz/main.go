@@ -73,7 +73,7 @@ Start with "authz dev", which needs no configuration.`,
 	// An argument is a name of something in the database, never a file's.
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(
-		p.devCommand(), p.serveCommand(), p.migrateCommand(),
+		p.devCommand(), p.serveCommand(), p.migrateCommand(), p.databaseCommand(),
 		p.resourceCommand(), p.clientCommand(), p.tokenCommand(), p.keyCommand(),
 		p.dpopKeyCommand(), p.requestCommand(), p.curlCommand(), p.healthcheckCommand(), p.versionCommand(),
 	)

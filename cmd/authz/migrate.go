@@ -18,7 +18,9 @@ func (p *program) migrateCommand() *cobra.Command {
 		Use:   "migrate",
 		Short: "Bring the database's schema up to date",
 		Long: `Bring the database's schema up to date. AUTHZ_DATABASE_URL logs in as the schema's
-owner. It is safe to run at any time and from several machines at once.
+owner. It is safe to run at any time, while servers run, and from several machines
+at once. A schema that is ahead of this build, and that this build may use, it leaves
+as it is.
 
 With --status it changes nothing, and its exit code is 0 only where nothing is to do.`,
 		Example: "  AUTHZ_DATABASE_URL=postgres://authz_owner:…@db/authz authz migrate",
@@ -50,6 +52,8 @@ func (p *program) migrate(ctx context.Context, statusOnly bool) error {
 	}
 	if err := p.print(after, func(w io.Writer) {
 		switch {
+		case after.Current > after.Known && after.Usable():
+			fmt.Fprintf(w, "schema at version %d, this build knows %d and may use it: nothing to do\n", after.Current, after.Known)
 		case after.Current != after.Known:
 			fmt.Fprintf(w, "schema at version %d, this build knows %d\n", after.Current, after.Known)
 		case before.Current == after.Current:
@@ -63,7 +67,7 @@ func (p *program) migrate(ctx context.Context, statusOnly bool) error {
 	switch {
 	case after.Current < after.Known:
 		return errors.New("the schema is behind this build: run authz migrate")
-	case after.Current > after.Known:
+	case !after.Usable():
 		return errors.New("the schema is ahead of this build: run a newer one")
 	}
 	return nil

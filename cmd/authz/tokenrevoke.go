@@ -76,10 +76,8 @@ func (f *revocationFlags) validate(args []string) error {
 		return errors.New("say what to revoke by one of: a token or its jti, --client, --jkt, --resource, --signing-key")
 	case f.jkt != "" && !authz.ValidJKT(f.jkt):
 		return notAThumbprint(f.jkt)
-	case len(args) == 0 && strings.TrimSpace(f.reason) == "":
-		return errors.New("--reason is missing; say why, for those who read the audit trail")
-	case len(f.reason) > 500 || strings.ContainsFunc(f.reason, func(r rune) bool { return r < ' ' }):
-		return errors.New("--reason is longer than 500 bytes, or has a line break")
+	case len(args) == 0 || f.reason != "":
+		return validReason(f.reason)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type Assertion struct {
 	clientID  string
 	jti       string
 	expires   time.Time
+	issued    time.Time // zero: it does not say
 	input     string
 	signature []byte
 }
@@ -31,6 +32,15 @@ func (a *Assertion) ClientID() string { return a.clientID }
 
 // Expires returns its exp, to the microsecond.
 func (a *Assertion) Expires() time.Time { return a.expires }
+
+// SignedAt returns its iat, which whoever made it has put at most a minute ahead. One
+// without it was made MaxLifetime before its exp or later.
+func (a *Assertion) SignedAt() time.Time {
+	if a.issued.IsZero() {
+		return a.expires.Add(-MaxLifetime)
+	}
+	return a.issued
+}
 
 // SpendKey names the assertion so that it can be accepted once: it is the SHA-256
 // of a label, the client_id and the jti, each preceded by its length. A jti is one

@@ -386,3 +386,22 @@ func FuzzClaims(f *testing.F) {
 		}
 	})
 }
+
+// What may have been signed before a moment is not taken for signed after it.
+func TestAnAssertionWithoutAnIATMayBeAsOldAsItsExpAllows(t *testing.T) {
+	for name, c := range map[string]struct {
+		draft *assertiontest.Draft
+		want  time.Time
+	}{
+		"iat":    {draft("ES256").Claim("iat", fmt.Sprint(now.Add(-3*time.Second).Unix())), now.Add(-3 * time.Second)},
+		"no iat": {draft("ES256").Claim("iat", "").Claim("exp", fmt.Sprint(now.Add(time.Minute).Unix())), now.Add(time.Minute - clientassertion.MaxLifetime)},
+	} {
+		a, err := newChecker(t).Check(c.draft.String())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !a.SignedAt().Equal(c.want.Truncate(time.Second)) {
+			t.Errorf("%s: signed at %s, want %s", name, a.SignedAt(), c.want)
+		}
+	}
+}

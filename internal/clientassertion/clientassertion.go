@@ -238,6 +238,9 @@ func (c *Checker) readTimes(a *Assertion, o strictjose.Object) error {
 		if t.After(now.Add(c.ahead)) {
 			return refuse(optional, "its %s lies in the future by this server's clock; check the clocks", optional)
 		}
+		if optional == CheckIAT {
+			a.issued = t
+		}
 	}
 	return nil
 }

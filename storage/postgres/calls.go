@@ -71,6 +71,9 @@ func (s *Store) AdmitCall(ctx context.Context, call authz.Call, now time.Time) (
 	if err != nil {
 		return authz.Verdict{}, fmt.Errorf("checking a call: %w", err)
 	}
+	if c := call.Proof; c != nil && s.fence.shuts(*c) {
+		v.Spent = false
+	}
 	return v, nil
 }
 

@@ -133,12 +133,12 @@ func (s *Store) EndorseKey(ctx context.Context, e authz.Endorsement, event authz
 			return err
 		}
 		if e.Assertion != nil {
-			if err := spend(ctx, tx, *e.Assertion, authz.ErrAssertionSpent); err != nil {
+			if err := s.spend(ctx, tx, *e.Assertion, authz.ErrAssertionSpent); err != nil {
 				return err
 			}
 		}
 		for _, p := range e.Spent {
-			if err := spend(ctx, tx, p, authz.ErrProofSpent); err != nil {
+			if err := s.spend(ctx, tx, p, authz.ErrProofSpent); err != nil {
 				return err
 			}
 		}

@@ -143,7 +143,7 @@ func faultyNames() []string {
 	return []string{"RecordToken bound", "RecordToken bearer", "RevokeToken", "RevokeTokenByJTI", "AddFirstSigningKey",
 		"AddNextSigningKey", "AddSigningKey", "RetireSigningKey", "RevokeSigningKey", "ResealSigningKeys",
 		"AdmitCall", "CreateClient", "SetClientDisabled", "SetClientDisabled off", "DeleteClient", "RotateSecret", "SetClientCertificate",
-		"CreateResource", "UpdateResource", "DeleteResource"}
+		"CreateResource", "UpdateResource", "DeleteResource", "ClaimMoved", "ClaimRestored"}
 }
 
 func serverWrites(name string) bool {
@@ -160,6 +160,9 @@ func newFaulty(t *testing.T, name string, s *postgres.Store, admin *pgx.Conn) fa
 	}
 	if f.begin == nil {
 		f = signingKeyWrites(t, s, admin)[name]
+	}
+	if f.begin == nil {
+		f = claims(t, s)[name]
 	}
 	return f
 }

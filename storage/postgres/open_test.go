@@ -22,7 +22,8 @@ func TestSchemaThatThisBuildDoesNotKnowIsRefused(t *testing.T) {
 	for _, c := range []struct{ name, sql, says string }{
 		{"none", `drop schema authz cascade`, "run authz migrate"},
 		{"older", `update authz.schema_version set version = version - 1`, "run authz migrate"},
-		{"newer", `update authz.schema_version set version = version + 1`, "run a newer build"},
+		{"newer", `update authz.schema_version set version = version + 1; update authz.oldest_build set version = (select version from authz.schema_version)`, "run a newer build"},
+		{"newer, and says nothing", `update authz.schema_version set version = version + 1; drop table authz.oldest_build`, "run a newer build"},
 	} {
 		db := pgtest.New(t)
 		exec(t, connect(t, db.OwnerURL), c.sql)
@@ -46,6 +47,11 @@ func TestStoreThatRunsIsReadyForANewerSchemaAndNotForAnOlder(t *testing.T) {
 	must(t, store.Maintain(t.Context(), clock()))
 	exec(t, admin, `update authz.schema_version set version = version + 1`)
 	must(t, store.Ready(t.Context(), clock()))
+	open(t, db.ServerURL, postgres.AsServer()) // one that is started anew
+	exec(t, admin, `update authz.oldest_build set version = (select version from authz.schema_version)`)
+	if err := store.Ready(t.Context(), clock()); !errors.Is(err, postgres.ErrSchema) {
+		t.Errorf("a schema that was withdrawn: %v", err)
+	}
 	exec(t, admin, `update authz.schema_version set version = version - 2`)
 	if err := store.Ready(t.Context(), clock()); !errors.Is(err, postgres.ErrSchema) {
 		t.Errorf("an older schema: %v", err)

@@ -31,6 +31,7 @@ type Store struct {
 	calls   *group[admitting, authz.Verdict]
 	records *group[authz.Issue, recorded]
 	lookups *group[lookup, found]
+	fence   fence
 }
 
 var _ authz.Store = (*Store)(nil)
@@ -67,14 +68,21 @@ select set_config('synchronous_commit', 'on', false) where current_setting('sync
 const statementTimeout = "10000"
 
 // Option changes how Open connects.
-type Option func(*pgxpool.Config)
+type Option func(*opening)
+
+// opening is what Open goes by.
+type opening struct {
+	*pgxpool.Config
+	serves bool // and so takes no copy for the database that it is a copy of
+}
 
 // AsServer gives each connection the rights of the server's role and no more:
 // a login that has more, such as the schema's owner, is lowered to it. It is
 // no wall against who controls the connection, and a login that is a mere
 // member of the role is better.
 func AsServer() Option {
-	return func(c *pgxpool.Config) {
+	return func(c *opening) {
+		c.serves = true
 		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 			var mightier bool
 			err := conn.QueryRow(ctx, `
@@ -100,11 +108,11 @@ func AsServer() Option {
 }
 
 // Configure changes the pool's configuration directly.
-func Configure(f func(*pgxpool.Config)) Option { return f }
+func Configure(f func(*pgxpool.Config)) Option { return func(c *opening) { f(c.Config) } }
 
 // Open connects to the database at url, which needs to be reachable, and
-// refuses one whose schema this build does not know with ErrSchema. Close the
-// Store when done.
+// refuses one whose schema this build may not use with ErrSchema, and for a server
+// one that is a copy with authz.ErrCopied. Close the Store when done.
 func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -116,36 +124,41 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = "authz"
 	}
+	how := opening{Config: config}
 	for _, o := range options {
-		o(config)
+		o(&how)
 	}
+	s := &Store{}
 	prepare := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, sessionSQL); err != nil {
 			return fmt.Errorf("preparing a connection: %w", err)
 		}
-		if prepare == nil {
+		if prepare != nil {
+			if err := prepare(ctx, conn); err != nil {
+				return err
+			}
+		}
+		if !how.serves {
 			return nil
 		}
-		return prepare(ctx, conn)
+		return s.fence.heed(ctx, conn)
 	}
 	// The schema is looked at over a connection without AsServer, whose role
 	// exists only once the schema does.
-	if err := checkSchema(ctx, config.ConnConfig); err != nil {
+	if err := checkDatabase(ctx, config.ConnConfig, how.serves); err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
+	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("connecting to the database: %w", err)
 	}
-	s := &Store{pool: pool}
 	s.calls = newGroup(s.admitCalls, proofOf)
 	s.records = newGroup(s.recordTokens, issueName)
 	s.lookups = newGroup(s.activeTokens, nothingApart)
 	return s, nil
 }
 
-func checkSchema(ctx context.Context, config *pgx.ConnConfig) error {
+func checkDatabase(ctx context.Context, config *pgx.ConnConfig, serves bool) error {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connecting to the database: %w", err)
@@ -157,10 +170,14 @@ func checkSchema(ctx context.Context, config *pgx.ConnConfig) error {
 		return err
 	case status.Current < status.Known:
 		return fmt.Errorf("%w: it is at version %d, this build needs %d: run authz migrate", ErrSchema, status.Current, status.Known)
-	case status.Current > status.Known:
+	case !status.Usable():
 		return fmt.Errorf("%w: it is at version %d, this build knows %d: run a newer build", ErrSchema, status.Current, status.Known)
 	}
-	return nil
+	if !serves {
+		return nil
+	}
+	_, err = readDatabase(ctx, conn)
+	return err
 }
 
 // Close waits for what is under way and closes all connections.
@@ -172,19 +189,28 @@ func (s *Store) Close() {
 }
 
 const readySQL = `
-select version, authz.has_partitions($1), current_setting('transaction_read_only')::boolean from authz.schema_version`
+select d.own, d.same_timeline, d.fence,
+  v.version, o.version, authz.has_partitions($1), current_setting('transaction_read_only')::boolean
+from authz.schema_version v cross join authz.oldest_build o left join authz.database_state() d on true`
 
-// Ready is authz.Store's. A schema that is newer than this build is one that
-// migrations left usable for it.
+// Ready is authz.Store's.
 func (s *Store) Ready(ctx context.Context, now time.Time) error {
-	var version int32
+	schema := migrations.Status{Known: migrations.Known()}
+	var database databaseRow
 	var partitions, readOnly bool
-	if err := s.pool.QueryRow(ctx, readySQL, now).Scan(&version, &partitions, &readOnly); err != nil {
+	err := s.pool.QueryRow(ctx, readySQL, now).Scan(&database.own, &database.same, &database.fence,
+		&schema.Current, &schema.Oldest, &partitions, &readOnly)
+	if err != nil {
 		return fmt.Errorf("reading the schema: %w", err)
 	}
+	state, err := database.state()
+	if err != nil {
+		return err
+	}
+	s.fence.raise(state.Fence)
 	switch {
-	case version < migrations.Known():
-		return fmt.Errorf("%w: %w: version %d", authz.ErrNotPrepared, ErrSchema, version)
+	case !schema.Usable():
+		return fmt.Errorf("%w: %w: version %d", authz.ErrNotPrepared, ErrSchema, schema.Current)
 	case readOnly: // a standby, after a failover that the URL does not follow
 		return fmt.Errorf("%w: it is read-only", authz.ErrNotPrepared)
 	case !partitions:

@@ -24,7 +24,7 @@ on conflict do nothing`
 func (s *Store) Spend(ctx context.Context, key [32]byte, issuedAt, until time.Time) (first bool, err error) {
 	// The iats of two proofs that could be accepted at one moment lie less than
 	// this apart: a lifetime, and the skew twice.
-	err = spend(ctx, s.pool, authz.Spending{Digest: key, IssuedAt: issuedAt, Window: 2 * until.Sub(issuedAt)}, authz.ErrProofSpent)
+	err = s.spend(ctx, s.pool, authz.Spending{Digest: key, IssuedAt: issuedAt, Window: 2 * until.Sub(issuedAt)}, authz.ErrProofSpent)
 	switch {
 	case errors.Is(err, authz.ErrProofSpent):
 		return false, nil
@@ -36,7 +36,7 @@ func (s *Store) Spend(ctx context.Context, key [32]byte, issuedAt, until time.Ti
 
 // SpendAssertion is authz.Store's.
 func (s *Store) SpendAssertion(ctx context.Context, assertion authz.Spending) error {
-	return unless("spending an assertion", spend(ctx, s.pool, assertion, authz.ErrAssertionSpent), authz.ErrAssertionSpent)
+	return unless("spending an assertion", s.spend(ctx, s.pool, assertion, authz.ErrAssertionSpent), authz.ErrAssertionSpent)
 }
 
 // execer is a pool or a transaction.
@@ -44,10 +44,10 @@ type execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// spend fails with before where the same name was spent.
-func spend(ctx context.Context, in execer, what authz.Spending, before error) error {
+// spend fails with before where the same name was spent, or may have been.
+func (s *Store) spend(ctx context.Context, in execer, what authz.Spending, before error) error {
 	spent, err := in.Exec(ctx, spendProofSQL, spendArgs(what)...)
-	if err == nil && spent.RowsAffected() == 0 {
+	if err == nil && (spent.RowsAffected() == 0 || s.fence.shuts(what)) {
 		return before
 	}
 	return err

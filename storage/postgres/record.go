@@ -100,6 +100,17 @@ select exists (select from client), exists (select from client where signed),
 
 // RecordToken is authz.Store's.
 func (s *Store) RecordToken(ctx context.Context, issue authz.Issue) error {
+	if err := s.fence.shutsIssue(issue); err != nil {
+		return err
+	}
+	err := s.recordIssue(ctx, issue)
+	if err == nil { // the first connection to a restored database tells of its fence
+		err = s.fence.shutsIssue(issue)
+	}
+	return err
+}
+
+func (s *Store) recordIssue(ctx context.Context, issue authz.Issue) error {
 	if issue.Assertion == nil {
 		verdict, err := s.records.ask(ctx, issue)
 		if err != nil {

@@ -130,6 +130,12 @@ func forbidden(partition string) []string {
 		// What the database says of a writer, the writer does not.
 		`insert into authz.audit_events (id, at, kind, actor, recorded_by) values (gen_random_uuid(), now(), 'a.b', 'x', 'owner')`,
 		`select pg_read_file('/etc/passwd')`,
+		// Which database this is, the owner says.
+		`select authz.claim_database(null)`,
+		`select authz.current_timeline()`,
+		`select from authz.database`,
+		`update authz.database set fence = null`,
+		`update authz.oldest_build set version = 0`,
 	}
 }
 
@@ -159,7 +165,7 @@ func TestServersRoleMayDoNothingButItsWork(t *testing.T) {
 	}
 	// What it may do with the tables, all of it.
 	want := []string{
-		"client_dpop_keys SELECT", "client_secrets SELECT", "clients SELECT", "gateway_resources SELECT", "gateway_revision SELECT", "grants SELECT",
+		"client_dpop_keys SELECT", "client_secrets SELECT", "clients SELECT", "gateway_resources SELECT", "gateway_revision SELECT", "grants SELECT", "oldest_build SELECT",
 		"resource_base_urls SELECT", "resource_scopes SELECT", "resources SELECT", "revoked_dpop_keys SELECT", "routes SELECT", "schema_version SELECT", "signing_keys SELECT",
 		"spent_proofs INSERT", "spent_proofs SELECT", "tokens INSERT", "tokens SELECT", "tokens.revoked_at UPDATE",
 	}
@@ -169,7 +175,7 @@ func TestServersRoleMayDoNothingButItsWork(t *testing.T) {
 		select table_name || '.' || column_name || ' ' || privilege_type from information_schema.role_column_grants
 		where grantee = 'authz_server' and privilege_type = 'UPDATE'
 		order by 1`))
-	same(t, []string{"add_first_signing_key", "add_next_signing_key", "create_partitions", "drop_old_partition", "enrol_endorsed_dpop_key", "enrol_first_dpop_key", "has_partitions"}, list[string](t, admin, `
+	same(t, []string{"add_first_signing_key", "add_next_signing_key", "create_partitions", "database_state", "drop_old_partition", "enrol_endorsed_dpop_key", "enrol_first_dpop_key", "has_partitions"}, list[string](t, admin, `
 		select routine_name::text from information_schema.role_routine_grants where grantee = 'authz_server' order by 1`))
 }
 

@@ -159,7 +159,23 @@ func (c *cluster) makeDatabase(t testing.TB, template string) Database {
 			t.Errorf("dropping the test's database: %v", err)
 		}
 	})
-	return Database{OwnerURL: c.urlOf(name, c.owner.User), ServerURL: c.urlOf(name, c.login)}
+	made := Database{OwnerURL: c.urlOf(name, c.owner.User), ServerURL: c.urlOf(name, c.login)}
+	if template != "" { // as a copy it would not be served
+		if err := claim(ctx, made.OwnerURL); err != nil {
+			t.Fatalf("claiming a database: %v", err)
+		}
+	}
+	return made
+}
+
+func claim(ctx context.Context, url string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, `select authz.claim_database(null)`)
+	return err
 }
 
 // stop drops the template, which a Postgres that is not ours would keep.
