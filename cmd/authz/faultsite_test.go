@@ -167,11 +167,19 @@ func (i *faultServer) gauge(name string) float64 {
 // exec runs a statement as the owner.
 func (s *faultSite) exec(sql string) {
 	s.t.Helper()
-	conn := s.connect()
-	defer conn.Close(context.Background())
-	if _, err := conn.Exec(s.t.Context(), sql); err != nil {
+	if err := s.tryExec(sql); err != nil {
 		s.t.Fatalf("%s: %v", sql, err)
 	}
+}
+
+func (s *faultSite) tryExec(sql string) error {
+	conn, err := pgx.Connect(s.t.Context(), s.pg.URL())
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(s.t.Context(), sql)
+	return err
 }
 
 func (s *faultSite) connect() *pgx.Conn {

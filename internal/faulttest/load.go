@@ -66,6 +66,11 @@ func (w *World) Introspect(at Instance, h *held) int {
 	return a.status
 }
 
+// IntrospectLatest introspects one of the tokens that were handed out last.
+func (w *World) IntrospectLatest(at Instance) int {
+	return w.Introspect(at, w.recent(func(int) int { return 0 }))
+}
+
 // Verify asks as the gateway about a call with the token and a new proof.
 func (w *World) Verify(at Instance, h *held) int {
 	y := &try{client: h.by.client, call: true, token: h.token, of: h} // how its client stands, endOf tells
