@@ -134,6 +134,9 @@ func TestWhatAlwaysHoldsSurvivesKills(t *testing.T) {
 			s.awaitService()
 		}()
 		s.settle(stop, random.Uint64())
+		if long() {
+			t.Logf("round %d, %s: %d tokens so far", round, f.name, s.world.Issued())
+		}
 		if t.Failed() {
 			t.Fatalf("that was round %d, %s", round, f.name)
 		}
