@@ -102,6 +102,7 @@ func (w *World) retry(random *rand.Rand, y *try) {
 	again.since = y.client.standing
 	w.mu.Unlock()
 	if a := w.insist(random, &again); a.status == http.StatusOK {
+		// A call was counted as one that may have spent its proof.
 		w.keep(&again, a)
 		return
 	}
