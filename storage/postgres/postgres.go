@@ -27,6 +27,7 @@ var ErrSchema = errors.New("the database's schema is not the one that this build
 // Store is an authz.Store. It is safe for concurrent use.
 type Store struct {
 	pool *pgxpool.Pool
+	room room
 	// What requests ask at the same time, they ask in one statement.
 	calls   *group[admitting, authz.Verdict]
 	records *group[authz.Issue, recorded]
@@ -215,6 +216,8 @@ func (s *Store) Ready(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("%w: it is read-only", authz.ErrNotPrepared)
 	case !partitions:
 		return fmt.Errorf("%w: there is no partition for now", authz.ErrNotPrepared)
+	case s.room.lacks(now):
+		return fmt.Errorf("%w: its disk is full", authz.ErrNotPrepared)
 	}
 	return nil
 }

@@ -163,6 +163,7 @@ func (s *Store) recordAlone(ctx context.Context, issue authz.Issue) error {
 	}
 	var r recorded
 	err := s.pool.QueryRow(ctx, sql, recordArgs(issue)...).Scan(&r.client, &r.signed, &r.admitted, &r.asserted, &r.token)
+	s.room.note(err, r.token, issue.Token.IssuedAt)
 	if violates(err, "client_dpop_keys_first_use") { // another key was the first
 		return authz.ErrKeyNotAdmitted
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -83,6 +84,7 @@ func (s *Store) recordTokens(ctx context.Context, issues []authz.Issue) ([]recor
 		all = append(all, r)
 		return nil
 	})
+	s.room.note(err, slices.ContainsFunc(all, func(r recorded) bool { return r.token }), issues[0].Token.IssuedAt)
 	if err == nil && len(all) != len(issues) {
 		err = fmt.Errorf("%d verdicts for %d tokens", len(all), len(issues))
 	}
