@@ -25,6 +25,9 @@ type Metrics struct {
 	assertionsRefused *prometheus.CounterVec
 	endorsements      *prometheus.CounterVec // refused
 
+	shed    *prometheus.CounterVec
+	limited *prometheus.CounterVec
+
 	unopenedKeys prometheus.Gauge
 	signingGaps  prometheus.Gauge
 }
@@ -69,6 +72,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.endorsements = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "authz_endorsements_refused_total", Help: "Requests of a client that has proven its secret, with a new DPoP key that a key vouches for which is not enrolled, or has ended or is revoked.",
 	}, []string{"client_id"})
+	m.shed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authz_requests_shed_total", Help: "Requests refused with 503 for want of room, by where: public, gateway, or lookup, where clients are looked up while others fail to authenticate.",
+	}, []string{"where"})
+	m.limited = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authz_authentications_limited_total", Help: "Failed authentications and refused proofs beyond the allowance, by whose it was: client or address.",
+	}, []string{"by"})
 	m.unopenedKeys = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "authz_signing_keys_unopened", Help: "Signing keys, in force or to be, that this instance cannot open as they are stored. More than 0 is an alarm.",
 	})
@@ -76,7 +85,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		Name: "authz_signing_gaps", Help: "Algorithms in use by which, now or at a time that is set already, another key signs than this instance has. More than 0 is an alarm.",
 	})
 	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys,
-		m.assertionsRefused, m.endorsements, m.unopenedKeys, m.signingGaps)
+		m.assertionsRefused, m.endorsements, m.shed, m.limited, m.unopenedKeys, m.signingGaps)
 	return m
 }
 
