@@ -148,7 +148,7 @@ func (s *Server) limited(ev *event, a *attempt, e *oauthError) *oauthError {
 	if a.clientID != "" {
 		f.failed.Use(a.pair(a.clientID), f.client)
 		overClient, times := f.failed.Use(nameOfClient(a.clientID), f.client)
-		if overClient && !over {
+		if overClient {
 			over, by = true, "client"
 		}
 		// Only a registered ID is written down: any other may be a secret in the wrong place.

@@ -15,10 +15,10 @@ import (
 // its clients and its database do.
 const (
 	// stopTimeout bounds what requests under way have to end, the drain delay included.
-	stopTimeout = 9 * time.Second
+	stopTimeout = 8500 * time.Millisecond
 	// endTimeout bounds all of it: what was counted is recorded, and the database's
 	// connections are closed.
-	endTimeout = 9800 * time.Millisecond
+	endTimeout = 9400 * time.Millisecond
 	// maxDrainDelay leaves time for requests.
 	maxDrainDelay = 5 * time.Second
 )

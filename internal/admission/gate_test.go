@@ -187,8 +187,8 @@ func (s *station) offer(g *admission.Gate, every, lasts time.Duration) {
 // flood is.
 func TestFloodSlowsDownNobodyWhoIsLetIn(t *testing.T) {
 	for name, s := range map[string]*station{
-		"a database on this machine": {hands: 4, each: 2 * time.Millisecond},
-		"a database far away":        {hands: 64, each: 40 * time.Millisecond},
+		"a database on this machine": {hands: 4, each: 10 * time.Millisecond},
+		"a database far away":        {hands: 64, each: 200 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -196,11 +196,11 @@ func TestFloodSlowsDownNobodyWhoIsLetIn(t *testing.T) {
 				capacity := s.each / time.Duration(s.hands) // one each
 				s.offer(g, 4*capacity, 2*time.Second)
 				quiet := s.worst.Load()
-				s.offer(g, capacity/10, 5*time.Second)
+				s.offer(g, capacity/10, 4*time.Second)
 				if worst := s.worst.Load(); worst > 3*quiet {
 					t.Errorf("%s in a flood, %s before it", time.Duration(worst), time.Duration(quiet))
 				}
-				if could := int64(2 * time.Second / capacity); s.served.Load() < could*8/10 {
+				if could := int64(1600 * time.Millisecond / capacity); s.served.Load() < could*8/10 {
 					t.Errorf("%d are served, of %d", s.served.Load(), could)
 				}
 				s.offer(g, 4*capacity, time.Second)

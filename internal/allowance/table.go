@@ -34,7 +34,8 @@ type entry struct {
 // New makes a Table for about as many names. What has not been seen for long may be
 // forgotten: then it has its whole allowance.
 func New(names int) *Table {
-	return &Table{seed: maphash.MakeSeed(), begun: time.Now(), rows: make([][ways]entry, max(1, names/ways))}
+	// Nothing is seen at 0, which is of entries that are empty.
+	return &Table{seed: maphash.MakeSeed(), begun: time.Now().Add(-time.Second), rows: make([][ways]entry, max(1, names/ways))}
 }
 
 // Allowance is how often something may happen: Burst times at once, and once more after
@@ -69,7 +70,7 @@ func (t *Table) Use(name string, a Allowance) (over bool, times int64) {
 	if e.noted != 0 && now-e.noted < noteEvery {
 		return true, 0
 	}
-	times, e.times, e.noted = e.times, 0, max(1, now)
+	times, e.times, e.noted = e.times, 0, now
 	return true, times
 }
 
