@@ -107,6 +107,7 @@ type Server struct {
 	profile      Profile
 	certificates ClientCertificates
 	store        Store
+	clients      clientCache
 	now          func() time.Time
 	log          *slog.Logger
 	metrics      *Metrics
@@ -160,6 +161,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		rotation: c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
+	s.clients = clientCache{store: s.store}
 	s.gateways = gatewayTables{store: c.Store, log: c.Log, profile: c.Profile}
 	s.tally = newTally(c.Store, s.now, c.Metrics)
 
