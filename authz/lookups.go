@@ -34,12 +34,24 @@ func (l lookups) inTurn(ctx context.Context, id string, look func() (*Client, er
 	if lane == nil {
 		return look()
 	}
-	// Who waits here keeps nobody else's place: see door.
+	a.outside(func() {
+		if err = lane.Enter(ctx); err != nil {
+			return
+		}
+		defer lane.Leave()
+		found, err = look()
+	})
+	return found, err
+}
+
+// outside has a request wait, for others that fail or for its client's own host, without
+// a place among those in work, which would be nobody else's meanwhile: see door.
+func (a *attempt) outside(wait func()) {
+	if a == nil {
+		wait()
+		return
+	}
 	a.door.gate.Leave()
 	defer a.door.gate.Reenter()
-	if err := lane.Enter(ctx); err != nil {
-		return nil, err
-	}
-	defer lane.Leave()
-	return look()
+	wait()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/internal/clientassertion/assertiontest"
 )
 
 // slowIssuing has each statement that records tokens take a while, so that what a
@@ -195,4 +196,30 @@ func TestDryPoolIsA503(t *testing.T) {
 			t.Fatalf("after it: %d %s", a.status, a.body)
 		}
 	}
+}
+
+// A client's own host may hold its requests open, and nobody else's.
+func TestSlowHostOfAClientTakesNobodysPlace(t *testing.T) {
+	t.Parallel()
+	w, host := newWorld(t), newKeyHost(t)
+	i, key := w.instance(host.trusted, func(c *authz.Config) { c.InFlight = 2 }), newKey(t)
+	signer := assertiontest.NewSigner("ES256")
+	slow, client := w.asserting(authz.Client{ID: "slow-service", JWKSURI: host.URL}, signer), w.client(authz.Client{})
+	request := func() *http.Request {
+		return i.tokenRequest(registered{}, key, i.asserted(clientCredentials, i.draft(slow)))
+	}
+	first := i.holds(host, signer, request())
+	var others sync.WaitGroup
+	for range 6 {
+		r := request()
+		others.Go(func() { i.try(r) }) // what becomes of them is for others to test
+	}
+	for range 5 {
+		i.token(client, key)
+	}
+	close(first.release)
+	if a := <-first.answer; a.status != http.StatusOK {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	others.Wait()
 }
