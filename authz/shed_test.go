@@ -76,7 +76,7 @@ func (i *instance) offers(c *http.Client, r func() *http.Request, every, lasts t
 func TestFloodIsShedAndSlowsDownNobodyWhoIsAccepted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	i := w.instance(func(c *authz.Config) { c.InFlight, c.Log = 8, infoLog(w.logs) })
+	i := w.instance(func(c *authz.Config) { c.InFlight, c.Log = 2, infoLog(w.logs) })
 	client := w.client(authz.Client{ID: "rates-service", AllowBearer: true, Grants: []authz.Grant{{Resource: rates, Scopes: []string{"rate:read"}}}})
 	bound, gateway, key := w.client(authz.Client{}), w.gateway(), newKey(t)
 	token := i.token(bound, key).string("access_token")
@@ -86,11 +86,11 @@ func TestFloodIsShedAndSlowsDownNobodyWhoIsAccepted(t *testing.T) {
 	defer transport.CloseIdleConnections()
 	many := &http.Client{Transport: transport}
 
-	const rounds = 4
+	const rounds = 5
 	for round := 1; ; round++ {
-		quiet := i.offers(many, ask, 125*time.Millisecond, 3*time.Second)
-		if quiet.refused > 0 || len(quiet.others) > 0 {
-			t.Fatalf("%d are refused when it is quiet, and %v", quiet.refused, quiet.others)
+		quiet := i.offers(many, ask, 200*time.Millisecond, 3*time.Second)
+		if len(quiet.others) > 0 || len(quiet.accepted) == 0 {
+			t.Fatalf("when it is quiet %d are accepted, and otherwise %v", len(quiet.accepted), quiet.others)
 		}
 		checked := make(chan struct{})
 		go func() {
@@ -108,18 +108,18 @@ func TestFloodIsShedAndSlowsDownNobodyWhoIsAccepted(t *testing.T) {
 		if len(flood.others) > 0 {
 			t.Fatalf("%d are answered otherwise, such as %+v", len(flood.others), flood.others[0])
 		}
-		if flood.refused < len(flood.accepted) || len(flood.accepted) < 10 {
+		if flood.refused < len(flood.accepted) || len(flood.accepted) < 5 {
 			t.Fatalf("%d accepted, %d refused: it is no flood, or nobody is served", len(flood.accepted), flood.refused)
 		}
 		t.Logf("p99 %s when it is quiet, %s in a flood; %d accepted in less than half of it, %d refused", quiet.p99(), flood.p99(), len(flood.accepted), flood.refused)
-		if flood.p99() <= 3*quiet.p99() {
+		if flood.p99() <= 3*quiet.p99() && quiet.refused == 0 {
 			break
 		}
 		if round == rounds {
-			t.Fatal("in each round what is accepted takes more than three times as long as when it is quiet")
+			t.Fatal("in each round what is accepted takes more than three times as long as when it is quiet, or something is refused then")
 		}
 	}
-	for range 8 {
+	for range 4 {
 		if a := i.do(ask()); a.status != http.StatusOK {
 			t.Errorf("after the flood: %d %s", a.status, a.body)
 		}

@@ -30,6 +30,10 @@ var (
 // first have their turn after it.
 const overloadLasts = 500 * time.Millisecond
 
+// lateAfter is how long somebody waits who came before or in an overload: more would be
+// an answer late.
+const lateAfter = 100 * time.Millisecond
+
 // Config is what NewGate needs; all of it, but for Kinds.
 type Config struct {
 	// Most is how many requests are in work at a time.
@@ -61,6 +65,7 @@ type Gate struct {
 
 type waiter struct {
 	place *list.Element
+	came  time.Time
 	turn  chan error // takes one value without a reader
 }
 
@@ -79,7 +84,7 @@ func (g *Gate) Enter(ctx context.Context) error {
 		g.mu.Unlock()
 		return nil
 	}
-	w := &waiter{turn: make(chan error, 1)}
+	w := &waiter{came: now, turn: make(chan error, 1)}
 	w.place = g.line.PushBack(w)
 	// There is as much room in all where fewer are in work.
 	if g.inWork+g.line.Len() > g.config.Most+g.config.Line {
@@ -159,8 +164,13 @@ func (g *Gate) letIn(now time.Time) {
 		if now.Before(g.overloaded) {
 			next = g.line.Back()
 		}
+		w := g.pop(next)
+		if w.came.Before(g.overloaded) && now.Sub(w.came) > lateAfter {
+			w.turn <- ErrWaited
+			continue
+		}
 		g.inWork++
-		g.pop(next).turn <- nil
+		w.turn <- nil
 	}
 }
 

@@ -66,9 +66,11 @@ func (p *pace) adjust(now time.Time, overloaded bool) {
 	p.since = now
 	switch slow := took / quiet; {
 	case !overloaded:
+	case slow > 2*tooSlow:
+		p.limit = max(p.least, p.limit/2)
 	case slow > tooSlow:
 		p.limit = max(p.least, p.limit*3/4)
 	case slow < fastEnough:
-		p.limit = min(p.most, p.limit+max(1, p.limit/8))
+		p.limit = min(p.most, p.limit+max(1, p.limit/4))
 	}
 }
