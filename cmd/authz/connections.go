@@ -199,7 +199,7 @@ func connectionLimit(configured, listeners int, log *slog.Logger) int {
 	}
 	room = max(room, 16)
 	if room < configured {
-		log.Warn("the process may open too few files (ulimit -n) for AUTHZ_MAX_CONNECTIONS", "open_files", files, "listeners", listeners, "connections", room)
+		log.Info("the process may open too few files (ulimit -n) for AUTHZ_MAX_CONNECTIONS", "open_files", files, "listeners", listeners, "connections", room)
 		return room
 	}
 	return configured
