@@ -109,12 +109,14 @@ func (s *Server) findKey(ctx context.Context, client *Client, mayBeNew func(erro
 		}
 		return find(keys)
 	}
-	keys, err := s.assertions.remote.Keys(ctx, client.JWKSURI, client.AuthRevision)
+	var keys []strictjose.SetKey
+	var err error
+	attemptOf(ctx).outside(func() { keys, err = s.assertions.remote.Keys(ctx, client.JWKSURI, client.AuthRevision) })
 	if err == nil {
 		if err = find(keys); err == nil || !mayBeNew(err) {
 			return err
 		}
-		keys, err = s.assertions.remote.Again(ctx, client.JWKSURI, client.AuthRevision)
+		attemptOf(ctx).outside(func() { keys, err = s.assertions.remote.Again(ctx, client.JWKSURI, client.AuthRevision) })
 	}
 	if err != nil {
 		return fmt.Errorf("its keys cannot be had: %s", strictjose.Printable(err.Error(), maxCause))

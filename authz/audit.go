@@ -44,6 +44,10 @@ const (
 	AuditTokenIntrospected AuditKind = "token.introspected"
 	AuditCallVerified      AuditKind = "call.verified"
 
+	// AuditAuthenticationsLimited is of a client or an address: one a minute at most,
+	// see limited.
+	AuditAuthenticationsLimited AuditKind = "authentication.limited"
+
 	// The first of a period, for all of it: see sighting.
 	AuditRetiredSecretUsed AuditKind = "credential.retired_used"
 )

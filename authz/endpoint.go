@@ -40,16 +40,27 @@ type event struct {
 	// proofOffset is how far the server's clock was past the proof's iat.
 	proofOffset *time.Duration
 	err         *oauthError
+	// folded: it is one of many failures, and the log has one line for all.
+	folded bool
 }
 
 // handlerFunc answers one endpoint, or returns the error to answer with.
 type handlerFunc func(w http.ResponseWriter, r *http.Request, ev *event) error
 
+// authenticated is the client that has proven to be one with this request; "": none.
+func (ev *event) authenticated() string {
+	if ev.endpoint == "verify" {
+		return ev.gatewayID
+	}
+	return ev.clientID
+}
+
 // endpoint is what all endpoints have in common: the request id, the error's
 // answer, one log line and the metrics.
-func (s *Server) endpoint(name string, h handlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ev := &event{endpoint: name, requestID: newRequestID(), remote: remoteHost(r), started: time.Now()}
+func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
+	return d.through(name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := attemptOf(r.Context())
+		ev := &event{endpoint: name, requestID: newRequestID(), remote: remoteHost(r), started: a.arrived}
 		w.Header().Set("X-Request-Id", ev.requestID)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		rec := &statusRecorder{ResponseWriter: w}
@@ -70,10 +81,13 @@ func (s *Server) endpoint(name string, h handlerFunc) http.Handler {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
 		defer cancel()
 		if err := again(h)(rec, r.WithContext(ctx), ev); err != nil {
-			ev.err = answerTo(err)
+			ev.err = s.limited(ev, a, answerTo(err))
 			ev.err.write(rec)
+		} else {
+			a.whole = true
+			s.failures.proved(a, ev.authenticated())
 		}
-	})
+	}))
 }
 
 // requestTimeout bounds a request from its header on; it then gets a 503.
@@ -101,6 +115,9 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 		s.noteRefusedEndorsement(ev, endorsement)
 	}
 
+	if ev.folded || ev.err != nil && isShed(ev.err) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("request_id", ev.requestID),
 		slog.String("endpoint", ev.endpoint),

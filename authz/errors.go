@@ -12,6 +12,7 @@ import (
 
 	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/dpopbind/dpopfosite"
+	"github.com/cargokey/authz/internal/admission"
 )
 
 // oauthError is an answer to a client: a code and a sentence that says what to
@@ -39,6 +40,7 @@ const (
 	codeInvalidClient = "invalid_client"
 	codeUnavailable   = "temporarily_unavailable"
 	codeUseNonce      = "use_dpop_nonce"
+	codeInvalidProof  = "invalid_dpop_proof"
 )
 
 // retryAfter is what a client is told to wait where the server cannot answer.
@@ -97,7 +99,7 @@ func errInvalidTarget(description string) *oauthError {
 
 // errProofSpent is RFC 9449 §11.1.
 func errProofSpent() *oauthError {
-	return &oauthError{status: http.StatusBadRequest, code: "invalid_dpop_proof",
+	return &oauthError{status: http.StatusBadRequest, code: codeInvalidProof,
 		description: "This DPoP proof was used before. Make a new proof, with a new jti, for each request.", cause: ErrProofSpent}
 }
 
@@ -110,6 +112,14 @@ func errUnavailable(doing string, cause error) *oauthError {
 		header:      http.Header{"Retry-After": {strconv.Itoa(int(retryAfter.Seconds()))}},
 		cause:       fmt.Errorf("%s: %w", doing, cause),
 	}
+}
+
+// errOverload is for a request that was not looked at, for want of room.
+func errOverload() *oauthError {
+	e := errUnavailable("admitting the request", admission.ErrFull)
+	e.header.Set("X-Content-Type-Options", "nosniff")
+	e.description = "The server has more requests than it can answer. Try again after a moment; nothing of this one was used up."
+	return e
 }
 
 // answerTo turns any error into the answer to the client. What is not known

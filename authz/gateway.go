@@ -16,7 +16,7 @@ import (
 // came by and the server's time. It has the gateway check and introspection.
 func (s *Server) GatewayHandler(identify func(*http.Request, time.Time) GatewayClaim) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(pathIntrospect, s.endpoint("introspect", s.introspect))
+	mux.Handle(pathIntrospect, s.endpoint(s.gateway, "introspect", s.introspect))
 	handler := s.gatewayRoutes(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), claimKey{}, identify(r, s.now()))))
@@ -26,7 +26,7 @@ func (s *Server) GatewayHandler(identify func(*http.Request, time.Time) GatewayC
 // gatewayRoutes puts the check before other. A mux would redirect a path after
 // pathVerify that it finds untidy, and what is there is not the server's own.
 func (s *Server) gatewayRoutes(other http.Handler) http.Handler {
-	verify := s.endpoint("verify", s.verify)
+	verify := s.endpoint(s.gateway, "verify", s.verify)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path, _, _ := strings.Cut(r.RequestURI, "?")
 		if path == pathVerify || strings.HasPrefix(path, pathVerify+"/") {

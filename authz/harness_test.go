@@ -174,6 +174,8 @@ func (w *world) instanceOf(databaseURL string, options ...func(*authz.Config)) *
 		NonceSecrets: [][]byte{make([]byte, dpopbind.MinNonceSecret)},
 		Log:          slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now:          i.now,
+		// Tables of bad requests are long.
+		FailuresPerClient: 1_000_000, FailuresPerAddress: 1_000_000,
 	}
 	for _, o := range options {
 		o(&config)

@@ -25,6 +25,9 @@ type Metrics struct {
 	assertionsRefused *prometheus.CounterVec
 	endorsements      *prometheus.CounterVec // refused
 
+	shed    *prometheus.CounterVec
+	limited *prometheus.CounterVec
+
 	unopenedKeys prometheus.Gauge
 	signingGaps  prometheus.Gauge
 	timeline     prometheus.Gauge
@@ -70,6 +73,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.endorsements = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "authz_endorsements_refused_total", Help: "Requests of a client that has proven its secret, with a new DPoP key that a key vouches for which is not enrolled, or has ended or is revoked.",
 	}, []string{"client_id"})
+	m.shed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authz_requests_shed_total", Help: "Requests refused with 503 for want of room, by where: public, gateway, or lookup, where clients are looked up while others fail to authenticate.",
+	}, []string{"where"})
+	m.limited = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authz_authentications_limited_total", Help: "Failed authentications and refused proofs beyond the allowance, by whose it was: client or address.",
+	}, []string{"by"})
 	m.unopenedKeys = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "authz_signing_keys_unopened", Help: "Signing keys, in force or to be, that this instance cannot open as they are stored. More than 0 is an alarm.",
 	})
@@ -80,7 +89,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		Name: "authz_database_timeline_changed", Help: "1 where Postgres was promoted or recovered since an operator last claimed the database: what was not replicated by then is lost.",
 	})
 	r.MustRegister(m.requests, m.duration, m.tokensIssued, m.proofsRefused, m.proofOffset, m.maintenance, m.checks, m.retiredSecrets, m.unenrolledKeys,
-		m.assertionsRefused, m.endorsements, m.unopenedKeys, m.signingGaps, m.timeline)
+		m.assertionsRefused, m.endorsements, m.shed, m.limited, m.unopenedKeys, m.signingGaps, m.timeline)
 	return m
 }
 

@@ -82,6 +82,14 @@ type Config struct {
 	// JWKSURIAuthorities are those of the certificates there; nil: the system's.
 	JWKSURIAuthorities *x509.CertPool
 
+	// InFlight is how many requests are in work at a time, on the public listener and
+	// again for gateways; as many more wait, for a second at most, and the rest gets
+	// 503. 0: DefaultInFlight for each core.
+	InFlight int
+	// FailuresPerClient and FailuresPerAddress are how many failed authentications and
+	// refused proofs in a minute are answered, and logged, one by one. 0: the defaults.
+	FailuresPerClient, FailuresPerAddress int
+
 	// Profile holds the server to more; empty: to nothing more.
 	Profile Profile
 
@@ -117,6 +125,9 @@ type Server struct {
 	// enrolTarget is what the proofs of new DPoP keys are for.
 	enrolTarget       dpopbind.Target
 	endorsementWindow time.Duration
+	// Requests come through public or, those of gateways, through gateway.
+	public, gateway *door
+	failures        *failures
 	// requireNonce: of all proofs.
 	requireNonce bool
 	draining     atomic.Bool
@@ -133,7 +144,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		issuer: c.Issuer, profile: c.Profile, certificates: c.ClientCertificates, store: c.Store, log: c.Log, metrics: c.Metrics,
+		issuer: c.Issuer, profile: c.Profile, certificates: c.ClientCertificates, log: c.Log, metrics: c.Metrics,
 		// Microseconds are what Postgres keeps.
 		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
 		proofWindow: c.ProofLifetime + 2*c.ClockSkew,
@@ -141,13 +152,18 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		endorsementWindow: dpopbind.MaxEndorsementLifetime + 2*c.ClockSkew,
 		requireNonce:      c.RequireNonce,
 	}
+	s.public = newDoor(c.InFlight, newShedding(c.Metrics, c.Log, "public"))
+	s.gateway = newDoor(c.InFlight, newShedding(c.Metrics, c.Log, "gateway"))
+	s.failures = newFailures(cmp.Or(c.FailuresPerClient, DefaultFailuresPerClient), cmp.Or(c.FailuresPerAddress, DefaultFailuresPerAddress),
+		newShedding(c.Metrics, c.Log, "lookup"))
+	s.store = lookups{c.Store, s.failures}
 	s.keys = keyring{
 		store: c.Store, holders: keyHolders{sealer: c.Sealer, device: c.Device, sealNew: c.SealNewKeys}, now: s.now,
 		algorithm: cmp.Or(c.SigningAlgorithm, jwks.DefaultAlgorithm), profile: c.Profile,
 		rotation: c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
-	s.clients = clientCache{store: c.Store}
+	s.clients = clientCache{store: s.store}
 	s.gateways = gatewayTables{store: c.Store, log: c.Log, profile: c.Profile}
 	s.tally = newTally(c.Store, s.now, c.Metrics)
 
@@ -230,6 +246,9 @@ func (c *Config) validate() error {
 	if err := c.Profile.validate(c); err != nil {
 		return err
 	}
+	if c.InFlight < 0 || c.InFlight > maxInFlight || c.FailuresPerClient < 0 || c.FailuresPerAddress < 0 {
+		return fmt.Errorf("requests in flight are at most %d, and no limit is below 0", maxInFlight)
+	}
 	if c.KeyRotation != 0 {
 		return ValidateKeyRotation(c.KeyRotation, c.KeyPublishAhead)
 	}
@@ -262,12 +281,12 @@ func isLoopback(host string) bool {
 // Handler serves the public listener.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(pathToken, s.endpoint("token", s.token))
-	mux.Handle(pathIntrospect, s.endpoint("introspect", s.introspect))
-	mux.Handle(pathRevoke, s.endpoint("revoke", s.revoke))
-	mux.Handle(pathDPoPKeys, s.endpoint("dpop_keys", s.enrol))
-	mux.Handle(pathMetadata, s.endpoint("metadata", s.discover))
-	mux.Handle(pathJWKS, s.endpoint("jwks", s.jwks))
+	mux.Handle(pathToken, s.endpoint(s.public, "token", s.token))
+	mux.Handle(pathIntrospect, s.endpoint(s.public, "introspect", s.introspect))
+	mux.Handle(pathRevoke, s.endpoint(s.public, "revoke", s.revoke))
+	mux.Handle(pathDPoPKeys, s.endpoint(s.public, "dpop_keys", s.enrol))
+	mux.Handle(pathMetadata, s.endpoint(s.public, "metadata", s.discover))
+	mux.Handle(pathJWKS, s.endpoint(s.public, "jwks", s.jwks))
 	return s.certificates.shownTo(mux)
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -66,6 +67,12 @@ type config struct {
 	JwksUriCAFile        string         `split_words:"true" desc:"authorities of the hosts there besides the system's, PEM"`
 
 	AssertionAudienceTokenEndpoint bool `split_words:"true" default:"false" desc:"true or false: whether the aud of a client assertion may also be a URL of the token endpoint, and not the issuer alone"`
+
+	MaxConnections     int           `split_words:"true" default:"10000" desc:"connections that each listener keeps: 1 or more; beyond it idle ones make room"`
+	MaxInFlight        int           `split_words:"true" default:"0" desc:"requests in work at a time, on the public listener and again for gateways; the rest gets 503: 1 to 65536, or 0 for 64 for each core"`
+	FailuresPerClient  int           `split_words:"true" default:"60" desc:"failed authentications of a client in a minute that are answered and logged one by one: 1 to 1000000"`
+	FailuresPerAddress int           `split_words:"true" default:"300" desc:"the same from an address, or from an IPv6 /64: 1 to 1000000"`
+	DrainDelay         time.Duration `split_words:"true" default:"0s" desc:"how long it serves on after SIGTERM, not ready, until balancers have noticed: 0s to 5s"`
 
 	ServiceDocumentation string     `split_words:"true" desc:"a URL for the metadata: where developers read about this server"`
 	LogLevel             slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error"`
@@ -299,8 +306,35 @@ func (c *config) validateServe() error {
 	if _, err := c.jwksURINetworks(); err != nil {
 		return err
 	}
+	if err := c.validateLimits(); err != nil {
+		return err
+	}
 	return c.validateURLs()
 }
+
+// validateLimits names the variable that is wrong.
+func (c *config) validateLimits() error {
+	for _, l := range []struct {
+		field           string
+		value, from, to int
+	}{
+		{"MaxConnections", c.MaxConnections, 1, 1 << 24},
+		{"MaxInFlight", c.MaxInFlight, 0, 1 << 16},
+		{"FailuresPerClient", c.FailuresPerClient, 1, maxFailures},
+		{"FailuresPerAddress", c.FailuresPerAddress, 1, maxFailures},
+	} {
+		if l.value < l.from || l.value > l.to {
+			return badValue(variableName(l.field), strconv.Itoa(l.value), fieldTag(l.field, "desc"))
+		}
+	}
+	if c.DrainDelay < 0 || c.DrainDelay > maxDrainDelay {
+		return badValue("AUTHZ_DRAIN_DELAY", c.DrainDelay.String(), fieldTag("DrainDelay", "desc"))
+	}
+	return nil
+}
+
+// maxFailures bounds both limits of failures, in a minute.
+const maxFailures = 1_000_000
 
 // validateKeyRotation names the variable that is wrong.
 func (c *config) validateKeyRotation() error {

@@ -26,7 +26,7 @@ func unsetAll(t *testing.T) {
 
 func TestEachFieldIsReadFromTheVariableThatHelpNames(t *testing.T) {
 	values := map[string]string{
-		"slice": "http://a.test,http://b.test", "time.Duration": "42s", "slog.Level": "error",
+		"slice": "http://a.test,http://b.test", "int": "17", "time.Duration": "42s", "slog.Level": "error",
 		"main.logFormat": "text", "main.nonceMode": "required", "main.signingAlg": "EdDSA", "main.newKeys": "sealed", "main.profile": "fapi2", "main.clientCertMode": "request", "string": "something", "bool": "true", "main.secret": "something",
 	}
 	fields := 0
@@ -84,6 +84,7 @@ func TestVariableNamesAreTheDocumentedOnes(t *testing.T) {
 		"AUTHZ_TLS_CERT_FILE", "AUTHZ_TLS_KEY_FILE",
 		"AUTHZ_TLS_CLIENT_CERT", "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_CLIENT_CERT_PROXIES", "AUTHZ_MTLS_URL", "AUTHZ_PROFILE", "AUTHZ_PROOF_LIFETIME", "AUTHZ_CLOCK_SKEW",
 		"AUTHZ_JWKS_URI_NETWORKS", "AUTHZ_JWKS_URI_CA_FILE", "AUTHZ_ASSERTION_AUDIENCE_TOKEN_ENDPOINT",
+		"AUTHZ_MAX_CONNECTIONS", "AUTHZ_MAX_IN_FLIGHT", "AUTHZ_FAILURES_PER_CLIENT", "AUTHZ_FAILURES_PER_ADDRESS", "AUTHZ_DRAIN_DELAY",
 		"AUTHZ_SERVICE_DOCUMENTATION", "AUTHZ_LOG_LEVEL", "AUTHZ_LOG_FORMAT",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
@@ -145,6 +146,14 @@ func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
 		{"AUTHZ_JWKS_URI_NETWORKS", "10.20.0.0/16,10.20.0.1", "besides public addresses"},
 		{"AUTHZ_JWKS_URI_NETWORKS", "10.20.0.1/16", "besides public addresses"},
 		{"AUTHZ_ASSERTION_AUDIENCE_TOKEN_ENDPOINT", "maybe", "true or false"},
+		{"AUTHZ_MAX_CONNECTIONS", "0", "1 or more"},
+		{"AUTHZ_MAX_CONNECTIONS", "many", "1 or more"},
+		{"AUTHZ_MAX_IN_FLIGHT", "-1", "1 to 65536"},
+		{"AUTHZ_MAX_IN_FLIGHT", "65537", "1 to 65536"},
+		{"AUTHZ_FAILURES_PER_CLIENT", "0", "1 to 1000000"},
+		{"AUTHZ_FAILURES_PER_ADDRESS", "1000001", "1 to 1000000"},
+		{"AUTHZ_DRAIN_DELAY", "-1s", "0s to 5s"},
+		{"AUTHZ_DRAIN_DELAY", "6s", "0s to 5s"},
 		{"AUTHZ_LOG_LEVEL", "loud", "debug, info, warn or error"},
 		{"AUTHZ_LOG_FORMAT", "xml", "json or text"},
 	} {

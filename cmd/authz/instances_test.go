@@ -30,6 +30,8 @@ type site struct {
 	gateway  credentials
 	secrets  []string // all that must not be printed
 	printers []*process
+
+	ownerURL, serverURL string // of the database
 }
 
 type credentials struct{ id, secret string }
@@ -45,6 +47,8 @@ func newSite(t *testing.T) *site {
 		env:     environment(t, "AUTHZ_DATABASE_URL="+db.OwnerURL),
 		issuer:  "https://auth.test",
 		secrets: []string{kek},
+
+		ownerURL: db.OwnerURL, serverURL: db.ServerURL,
 	}
 	s.server = environment(t, "AUTHZ_DATABASE_URL="+db.ServerURL, "AUTHZ_KEY_ENCRYPTION_KEY="+kek,
 		"AUTHZ_ISSUER="+s.issuer, "AUTHZ_LOG_LEVEL=debug")

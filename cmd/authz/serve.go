@@ -103,8 +103,10 @@ func (p *program) serve(ctx context.Context) error {
 			NonceSecrets: nonceSecrets, RequireNonce: c.DpopNonce == "required",
 			SigningAlgorithm: jwks.Algorithm(c.SigningAlg), KeyRotation: c.KeyRotation, KeyPublishAhead: c.KeyPublishAhead,
 			AssertionAudienceTokenEndpoint: c.AssertionAudienceTokenEndpoint, JWKSURINetworks: networks, JWKSURIAuthorities: authorities,
+			InFlight: c.MaxInFlight, FailuresPerClient: c.FailuresPerClient, FailuresPerAddress: c.FailuresPerAddress,
 		},
 		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
+		maxConnections: c.MaxConnections, drainDelay: c.DrainDelay,
 	}
 	endHSM, err := c.useHSM(&i.config)
 	if err != nil {
@@ -148,14 +150,14 @@ type instance struct {
 	databaseURL      string
 	public, internal net.Listener
 	gateways         []gatewayListener
+	maxConnections   int // of each listener; 0: defaultConnections
+	// drainDelay is how long it goes on when it is to stop, and says that it is not ready.
+	drainDelay time.Duration
+	stopped    time.Time // when it was told to
 }
 
 // startTimeout bounds the start, the database's answers included.
 const startTimeout = 30 * time.Second
-
-// stopTimeout bounds what requests under way have to end, so that the process
-// has ended before those who stop it, after 10 s as a rule, kill it.
-const stopTimeout = 9 * time.Second
 
 // run serves until ctx ends, and calls ready once it does.
 func (i *instance) run(ctx context.Context, ready func() error) error {
@@ -165,7 +167,7 @@ func (i *instance) run(ctx context.Context, ready func() error) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { i.end("the database's connections", store.Close) }()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	i.config.Store, i.config.Metrics, i.config.Now = store, authz.NewMetrics(registry), time.Now
@@ -179,53 +181,47 @@ func (i *instance) run(ctx context.Context, ready func() error) error {
 	upkeep, endUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	upkept := make(chan struct{})
 	go func() { defer close(upkept); server.Run(upkeep) }()
-	defer func() { endUpkeep(); <-upkept }()
+	defer func() { endUpkeep(); i.end("upkeep", func() { <-upkept }) }()
 
-	return i.serve(ctx, server, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), ready)
+	return i.serve(ctx, server, registry, ready)
+}
+
+// end does one of the last things, until endTimeout after the server was stopped.
+func (i *instance) end(what string, end func()) {
+	if i.stopped.IsZero() { // it has not come to serve
+		i.stopped = time.Now()
+	}
+	endIn(time.Until(i.stopped.Add(endTimeout)), i.config.Log, what, end)
 }
 
 // serve answers on all listeners until ctx ends or one of them fails.
-func (i *instance) serve(ctx context.Context, server *authz.Server, metrics http.Handler, ready func() error) error {
+func (i *instance) serve(ctx context.Context, server *authz.Server, registry *prometheus.Registry, ready func() error) error {
 	failed := make(chan error, len(i.gateways)+3)
-	var servers []*http.Server
-	start := func(l net.Listener, h http.Handler) {
-		s := httpServer(h, i.config.Log)
-		servers = append(servers, s)
+	limit := connectionLimit(i.maxConnections, len(i.gateways)+2, i.config.Log)
+	closed := newClosedMetric(registry)
+	var all []listening
+	start := func(name string, l net.Listener, h http.Handler) {
+		s := listening{httpServer(h, i.config.Log), newConnections(name, limit, closed)}
+		s.connections.keep(s.Server)
+		all = append(all, s)
 		go func() { failed <- s.Serve(l) }()
 	}
-	start(i.public, server.Handler())
+	start("public", i.public, server.Handler())
 	for _, g := range i.gateways {
-		start(g.Listener, server.GatewayHandler(g.identify))
+		start("gateway", g.Listener, server.GatewayHandler(g.identify))
 	}
-	start(i.internal, server.InternalHandler(metrics))
+	start("internal", i.internal, server.InternalHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 	if err := ready(); err != nil {
 		failed <- err
 	}
-	var err error
 	select {
-	case err = <-failed:
+	case err := <-failed:
+		i.stopped = time.Now()
+		return errors.Join(err, stop(server, all, 0))
 	case <-ctx.Done():
+		i.stopped = time.Now()
+		return stop(server, all, i.drainDelay)
 	}
-	server.Drain()
-	return errors.Join(err, shutDown(servers))
-}
-
-// shutDown lets requests under way end, in bounded time. The internal listener
-// goes last, and says until then that the server is not ready.
-func shutDown(servers []*http.Server) error {
-	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
-	var err error
-	for _, s := range servers {
-		err = errors.Join(err, s.Shutdown(stopping))
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		for _, s := range servers {
-			s.Close()
-		}
-		return fmt.Errorf("requests were still under way after %s and were cut off", stopTimeout)
-	}
-	return err
 }
 
 // httpServer bounds what a slow or greedy client can hold.
