@@ -235,7 +235,7 @@ func TestRecoveringToAPointInTimeAsWrittenBringsNothingBackToLife(t *testing.T) 
 	words["REPLICATION_URL"] = primary.URL()
 	shell(t, l.dir, l.env, backup.next(t, "sh", words))
 	instance := l.beforeTheBackup(t)
-	words["MOMENT"] = answered(t, primary.URL(), `select clock_timestamp()::text`)
+	words["MOMENT"] = queried(t, primary.URL(), `select clock_timestamp()::text`)
 	l.afterTheBackup(t)
 	l.drain(t, instance)
 	awaitArchived(t, primary.URL())
@@ -275,7 +275,7 @@ func settingsOf(t *testing.T, text string) map[string]string {
 	return settings
 }
 
-func answered(t *testing.T, databaseURL, sql string) (answer string) {
+func queried(t *testing.T, databaseURL, sql string) (answer string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), databaseURL)
 	if err != nil {
@@ -291,15 +291,15 @@ func answered(t *testing.T, databaseURL, sql string) (answer string) {
 // awaitArchived returns once all WAL of now is in the archive.
 func awaitArchived(t *testing.T, databaseURL string) {
 	t.Helper()
-	segment := answered(t, databaseURL, `select pg_walfile_name(pg_switch_wal())`)
-	for answered(t, databaseURL, fmt.Sprintf(`select coalesce(last_archived_wal >= '%s', false)::text from pg_stat_archiver`, segment)) != "true" {
+	segment := queried(t, databaseURL, `select pg_walfile_name(pg_switch_wal())`)
+	for queried(t, databaseURL, fmt.Sprintf(`select coalesce(last_archived_wal >= '%s', false)::text from pg_stat_archiver`, segment)) != "true" {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
 func awaitPromoted(t *testing.T, databaseURL string) {
 	t.Helper()
-	for answered(t, databaseURL, `select pg_is_in_recovery()::text`) != "false" {
+	for queried(t, databaseURL, `select pg_is_in_recovery()::text`) != "false" {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
