@@ -17,7 +17,8 @@ import (
 // was registered anew under an old name carries another generation.
 //
 // What is known of a token's client, resource and keys comes by sub-selects, which are
-// by one index each: as joins, and for one token alone, they took twice as long.
+// by one index each: as joins, and for one token alone, they took twice as long. The
+// offset keeps them apart from the partitions: each would have them for itself.
 var activeTokensSQL = `
 select
   (select array_agg(exists (select from authz.clients c where c.id = a.id and` + callerSQL("a.revision") + `) order by a.n)
@@ -29,8 +30,10 @@ left join lateral (
     coalesce((select o.generation = t.client_generation from authz.clients o where o.id = t.client_id and o.disabled_at is null), false)
     and coalesce((select r.generation = t.resource_generation from authz.resources r where r.uri = t.resource), false)
     and` + keysInForceSQL + ` as active
-  from authz.tokens t
-  where t.digest = any($3) and (t.jti between $4 and $5 or t.jti = $4) and t.expires_at > $6 and t.revoked_at is null) t on t.active`
+  from (
+    select * from authz.tokens t
+    where t.digest = any($3) and (t.jti between $4 and $5 or t.jti = $4) and t.expires_at > $6 and t.revoked_at is null
+    offset 0) t) t on t.active`
 
 // lookup is what ActiveToken is asked.
 type lookup struct {
