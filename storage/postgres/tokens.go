@@ -207,7 +207,7 @@ left join lateral (
   join authz.resources r on r.uri = t.resource and r.generation = t.resource_generation
   where t.digest = $1 and (t.jti between $2 and $3 or t.jti = $2) and t.expires_at > $4 and t.revoked_at is null
     and` + keysInForceSQL + `) t on true
-where c.id = $5 and` + callerSQL("$6", "$7", "$8")
+where c.id = $5 and` + callerSQL("$6", "$7", "$8") + ` and` + onPrimarySQL
 
 const readTokenColumns = `t.jti, t.digest, t.client_id, t.resource, t.scope, t.jkt, t.issued_at, t.expires_at, t.revoked_at, t.kid, t.credential, t.x5t`
 
