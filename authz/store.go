@@ -46,7 +46,7 @@ var (
 	// tokens were revoked, or what it authenticated by was taken away.
 	ErrClientGone = errors.New("the client was disabled or deleted, or its tokens were revoked, or its secret or key was taken away")
 	// ErrNotPrepared: the database answers, and tokens cannot be recorded in it.
-	ErrNotPrepared = errors.New("the database's schema is not one that this build knows, or it is read-only, or lacks a partition for now")
+	ErrNotPrepared = errors.New("the database's schema is not one that this build knows, or it is read-only, or lacks a partition for now, or room on its disk")
 	// ErrNoSecrets: the client is known by its certificate or by its keys.
 	ErrNoSecrets = errors.New("is known by its certificate or by keys of its own, and has no secrets")
 	// ErrNoKeys: the client authenticates by something else.
@@ -174,9 +174,9 @@ type Issue struct {
 // at all. Times are the callers'.
 type Store interface {
 	// Ready returns nil when tokens can be recorded at the moment now: the
-	// database answers, its schema is one that this build knows, and there is
-	// a partition for now. Where it answers and they cannot, it fails with
-	// ErrNotPrepared.
+	// database answers, its schema is one that this build knows, there is a
+	// partition for now, and the last that was to be written found room. Where it
+	// answers and they cannot, it fails with ErrNotPrepared.
 	Ready(ctx context.Context, now time.Time) error
 	// Maintain makes partitions around now and drops those that are of no more
 	// use. Instances may call it at the same time.

@@ -40,6 +40,7 @@ var rules = map[string][]string{
 	"internal/jwksuri":                       {"internal/strictjose"},
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},
 	"internal/freeport":                      {},
+	"internal/faulttest":                     {"dpopbind", "pgx"},
 	"internal/gatewaytest":                   {"dpopbind", "internal/clientcert/certtest", "internal/freeport", "internal/pgdev/pgtest"},
 	"internal/clientcert":                    {"go-jose", "internal/strictjose"},
 	// Certificates for tests.

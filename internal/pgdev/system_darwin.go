@@ -31,4 +31,10 @@ func children(parent int) ([]int, error) {
 
 func alive(pid int) bool { return syscall.Kill(pid, 0) != syscall.ESRCH }
 
+// stopped tells whether a signal has stopped the process.
+func stopped(pid int) bool {
+	out, err := exec.Command("/bin/ps", "-o", "state=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && strings.HasPrefix(strings.TrimSpace(string(out)), "T")
+}
+
 func memoryFolder() string { return "" }

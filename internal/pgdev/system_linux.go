@@ -57,6 +57,12 @@ func alive(pid int) bool {
 	return state != "" && state != "Z" && state != "X"
 }
 
+// stopped tells whether a signal has stopped the process.
+func stopped(pid int) bool {
+	state, _ := procStat(pid)
+	return state == "T"
+}
+
 // procStat reads the state and the parent of a process, "" and 0 if there is
 // none. proc_pid_stat(5): fields 3 and 4, after a name in parentheses that may
 // itself hold any character.

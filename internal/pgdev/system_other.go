@@ -52,6 +52,13 @@ func (p *process) kill() error {
 	return err
 }
 
+// freeze, thaw and orphan are tests' that need signals.
+func (*process) freeze() error { return errors.ErrUnsupported }
+
+func (*process) thaw() error { return errors.ErrUnsupported }
+
+func (*process) orphan() error { return errors.ErrUnsupported }
+
 var errLocked = errors.New("locked by another process")
 
 // fileLock locks nothing here. Postgres itself refuses data that is in use, and

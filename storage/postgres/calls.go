@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,6 +94,7 @@ func (s *Store) admitCalls(ctx context.Context, calls []admitting) ([]authz.Verd
 		n++
 		return scanVerdict(row, calls[n].Call)
 	})
+	s.room.note(err, slices.ContainsFunc(verdicts, func(v authz.Verdict) bool { return v.Spent }), calls[0].now)
 	if err == nil && len(verdicts) != len(calls) {
 		err = fmt.Errorf("%d verdicts for %d calls", len(verdicts), len(calls))
 	}

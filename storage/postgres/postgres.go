@@ -28,6 +28,7 @@ var ErrSchema = errors.New("the database's schema is not the one that this build
 type Store struct {
 	pool  *pgxpool.Pool
 	calls *group[admitting, authz.Verdict]
+	room  room
 }
 
 var _ authz.Store = (*Store)(nil)
@@ -140,6 +141,8 @@ func (s *Store) Ready(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("%w: it is read-only", authz.ErrNotPrepared)
 	case !partitions:
 		return fmt.Errorf("%w: there is no partition for now", authz.ErrNotPrepared)
+	case s.room.lacks(now):
+		return fmt.Errorf("%w: its disk is full", authz.ErrNotPrepared)
 	}
 	return nil
 }

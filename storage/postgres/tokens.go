@@ -141,6 +141,7 @@ func (s *Store) recordToken(ctx context.Context, issue authz.Issue) error {
 	}
 	var client, signed, admitted, asserted, recorded bool
 	err := s.pool.QueryRow(ctx, sql, recordArgs(issue)...).Scan(&client, &signed, &admitted, &asserted, &recorded)
+	s.room.note(err, recorded, issue.Token.IssuedAt)
 	if violates(err, "client_dpop_keys_first_use") { // another key was the first
 		return authz.ErrKeyNotAdmitted
 	}
