@@ -30,8 +30,9 @@ type Pooler struct {
 
 // StartPooler runs a PgBouncer in transaction mode that has size connections at
 // most to each database of a Postgres, for each user. It lets in the users that
-// the URLs name, all of them of the same Postgres. settings are further lines of
-// its section [pgbouncer].
+// the URLs name, all of them of the same Postgres: of several hosts, which have the
+// same port, it uses each in turn. settings are further lines of its section
+// [pgbouncer].
 //
 // It listens on a Unix socket in a folder that only its own user can enter. It
 // ends with Stop, and with this process.
@@ -101,19 +102,24 @@ func (p *Pooler) start(ctx context.Context, acc account, program string, size in
 // poolerFiles are its configuration and its users, whose passwords are for
 // Postgres alone: the folder of its socket keeps others out.
 func poolerFiles(dir string, size int, settings, urls []string) (config, users string, err error) {
-	var host string
+	var hosts []string
 	var port uint16
 	for _, u := range urls {
 		c, err := pgx.ParseConfig(u)
 		if err != nil {
 			return "", "", errors.New("a database URL is not well-formed") // err may quote a password
 		}
-		host, port = c.Host, c.Port
+		hosts, port = []string{c.Host}, c.Port
+		for _, f := range c.Fallbacks {
+			if f.Host != hosts[len(hosts)-1] {
+				hosts = append(hosts, f.Host)
+			}
+		}
 		users += fmt.Sprintf("%q %q\n", c.User, c.Password)
 	}
 	lines := append([]string{
 		"[databases]",
-		fmt.Sprintf("* = host=%s port=%d", host, port),
+		fmt.Sprintf("* = host=%s port=%d", strings.Join(hosts, ","), port),
 		"[pgbouncer]",
 		"listen_addr =",
 		fmt.Sprintf("listen_port = %d", poolerPort),

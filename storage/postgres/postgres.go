@@ -58,6 +58,7 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	primaries := &primaries{}
 	primaries.onlyFrom(config.ConnConfig)
 	primaries.survey(ctx, config.ConnConfig)
+	config.BeforeConnect = primaries.choose
 	// The schema is looked at over a connection without AsServer, whose role
 	// exists only once the schema does.
 	pooled, err := probe(ctx, config.ConnConfig)

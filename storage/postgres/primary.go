@@ -17,8 +17,8 @@ import (
 const (
 	// connectTimeout bounds one attempt at one connection, where the URL does not.
 	connectTimeout = 5 * time.Second
-	// failoverTimeout is connectTimeout where there are hosts to try after this one:
-	// one that is dead and says nothing costs this much.
+	// failoverTimeout is connectTimeout where there are several hosts: as long as one
+	// of them says nothing, and no other is the primary, a request waits this long.
 	failoverTimeout = 2 * time.Second
 	// closeTimeout bounds the farewell to a connection that has failed, which holds
 	// its place in the pool until then.
@@ -115,21 +115,64 @@ func (p *primaries) onlyFrom(c *pgx.ConnConfig) {
 // survey looks at all hosts of c, so that a server that starts while two of them
 // take themselves for the primary begins with the right one.
 func (p *primaries) survey(ctx context.Context, c *pgx.ConnConfig) {
-	if !severalHosts(c) {
-		return
+	if all := hosts(c); len(all) > 1 {
+		looks := lookAt(ctx, c, all)
+		for range all {
+			<-looks
+		}
 	}
-	var wg sync.WaitGroup
-	for _, host := range hosts(c) {
+}
+
+// choose leaves of several hosts that of the primary, before each connection. They
+// are asked at the same time: one after the other, each connection would wait for
+// a host that is dead and does not say so.
+func (p *primaries) choose(ctx context.Context, c *pgx.ConnConfig) error {
+	all := hosts(c)
+	if len(all) == 1 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
+	defer cancel()
+	looks := lookAt(ctx, c, all)
+	var none error
+	for range all {
+		l := <-looks
+		if l.err == nil {
+			use(c, l.host)
+			return nil
+		}
+		none = errors.Join(none, l.err)
+	}
+	return fmt.Errorf("no host is the primary: %w", none)
+}
+
+// look is what came of connecting to a host.
+type look struct {
+	host []*pgconn.FallbackConfig
+	err  error
+}
+
+// lookAt connects to each host, and closes the connection.
+func lookAt(ctx context.Context, c *pgx.ConnConfig, all [][]*pgconn.FallbackConfig) <-chan look {
+	looks := make(chan look, len(all))
+	for _, host := range all {
 		one := c.Copy()
-		one.Host, one.Port, one.TLSConfig = host[0].Host, host[0].Port, host[0].TLSConfig
-		one.Fallbacks = host[1:]
-		wg.Go(func() {
-			if conn, err := pgx.ConnectConfig(ctx, one); err == nil {
+		use(one, host)
+		go func() {
+			conn, err := pgx.ConnectConfig(ctx, one)
+			if err == nil {
 				conn.Close(ctx)
 			}
-		})
+			looks <- look{host, err}
+		}()
 	}
-	wg.Wait()
+	return looks
+}
+
+// use makes c connect to no other host.
+func use(c *pgx.ConnConfig, host []*pgconn.FallbackConfig) {
+	c.Host, c.Port, c.TLSConfig = host[0].Host, host[0].Port, host[0].TLSConfig
+	c.Fallbacks = host[1:]
 }
 
 // hosts are those of c, each with its ways to connect.
