@@ -16,7 +16,13 @@ import (
 // startBesides starts what there is of a faultSite's database besides its Postgres.
 func (s *faultSite) startBesides(o faultOptions) {
 	s.t.Helper()
-	var err error
+	u, err := url.Parse(s.pg.URL())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if password, ok := u.User.Password(); ok {
+		s.exec("alter role " + serverLogin + " password '" + password + "'")
+	}
 	if o.standby {
 		if s.standby, err = s.pg.Standby(s.t.Context()); errors.Is(err, os.ErrNotExist) {
 			s.t.Skip(err)
@@ -47,14 +53,18 @@ func (s *faultSite) endWithTest(err error, stop func() error) {
 	})
 }
 
-// as is a database's URL for another user.
+// as is a database's URL for another user, with the same password if there is one.
 func as(t *testing.T, databaseURL, user string) string {
 	t.Helper()
 	u, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.User = url.User(user)
+	if password, ok := u.User.Password(); ok {
+		u.User = url.UserPassword(user, password)
+	} else {
+		u.User = url.User(user)
+	}
 	return u.String()
 }
 
