@@ -37,12 +37,20 @@ func faults() []fault {
 			return s.pg.Restart(s.t.Context())
 		}},
 		{"kill -9 of a backend", func(s *faultSite, random *rand.Rand) error {
+			bystander := s.connect()
+			defer bystander.Close(context.Background())
 			backends, err := s.backends()
 			if err != nil || len(backends) == 0 {
 				return fmt.Errorf("%d backends, %v", len(backends), err)
 			}
-			// Postgres ends all others and recovers.
-			return syscall.Kill(backends[random.IntN(len(backends))], syscall.SIGKILL)
+			err = syscall.Kill(backends[random.IntN(len(backends))], syscall.SIGKILL)
+			// Postgres ends all others and recovers, and it is over only then: until it
+			// has noticed, it goes on as if nothing were.
+			s.world.Await("Postgres to end all of its backends", func() bool {
+				_, err := bystander.Exec(s.t.Context(), "select")
+				return err != nil
+			})
+			return err
 		}},
 		{"pg_terminate_backend of some", func(s *faultSite, random *rand.Rand) error {
 			conn := s.connect()
@@ -112,7 +120,7 @@ func TestWhatAlwaysHoldsSurvivesKills(t *testing.T) {
 	all := faults()
 	rounds, workers, pause := len(all), 6, 30*time.Millisecond
 	if long() {
-		rounds, workers, pause = 100, 12, time.Millisecond
+		rounds, workers, pause = 100, 10, 15*time.Millisecond
 	}
 	order := random.Perm(len(all))
 	for round := range rounds {
@@ -134,6 +142,9 @@ func TestWhatAlwaysHoldsSurvivesKills(t *testing.T) {
 			s.awaitService()
 		}()
 		s.settle(stop, random.Uint64())
+		if long() {
+			t.Logf("round %d, %s: %d tokens so far", round, f.name, s.world.Issued())
+		}
 		if t.Failed() {
 			t.Fatalf("that was round %d, %s", round, f.name)
 		}

@@ -72,7 +72,7 @@ func (w *World) Check() {
 		w.complain("counting what is spent: %v", err)
 	}
 	w.mu.Lock()
-	most := w.spentElse + w.unsure
+	most := w.spentElse + w.unsure + w.underWay
 	w.mu.Unlock()
 	if spare < spentElse || spare > most {
 		w.complain("beside those of tokens %d proofs and assertions are spent: %d are known to be, and at most %d may be", spare, spentElse, most)

@@ -55,10 +55,7 @@ func (w *World) keep(y *try, a answer) {
 	}
 	stood := y.client.standing.through(y.since)
 	switch {
-	case y.call && y.accepted:
-		w.spentElse++
-	case y.call && (y.status == 0 || y.status == http.StatusServiceUnavailable):
-		w.unsure++
+	case y.call:
 	case y.accepted:
 		w.held = append(w.held, &held{token: a.text("access_token"), by: y, ending: stood != enabled})
 	}
@@ -76,7 +73,7 @@ func (w *World) keep(y *try, a answer) {
 	case y.accepted && stood == disabled:
 		w.complain("client %s is disabled, and was given a token", y.client.ID)
 	case y.accepted, y.status == 0, y.status == http.StatusServiceUnavailable:
-	case y.status == http.StatusUnauthorized && stood != enabled:
+	case (y.status == http.StatusUnauthorized || y.status == http.StatusTooManyRequests) && stood != enabled:
 	default:
 		w.complain("a token request of %s with a new proof is answered with %d %v", y.client.ID, y.status, a.fields)
 	}

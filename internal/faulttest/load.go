@@ -76,7 +76,9 @@ func (w *World) Verify(at Instance, h *held) int {
 	y := &try{client: h.by.client, call: true, token: h.token, of: h} // how its client stands, endOf tells
 	y.proof, y.name = w.prove(y.client.DPoP, h.token)
 	_, ended := w.endOf(h)
+	w.spending()
 	a := w.sendTry(at, y)
+	w.spent(a.status)
 	ending, _ := w.endOf(h)
 	w.keep(y, a)
 	switch {
@@ -99,20 +101,19 @@ func (w *World) Revoke(at Instance, h *held) int {
 	w.mu.Unlock()
 	header, form := http.Header{}, url.Values{"token": {h.token}}
 	w.authenticate(c, header, form)
+	if c.Own != nil { // its assertion
+		w.spending()
+	}
 	a := w.send(at.Public, pathRevoke, header, form)
+	if c.Own != nil {
+		w.spent(a.status)
+	}
 	w.mu.Lock()
 	h.ended = h.ended || a.status == http.StatusOK
 	stood := c.standing.through(since)
-	switch {
-	case c.Own == nil:
-	case a.status == http.StatusOK:
-		w.spentElse++
-	default:
-		w.unsure++
-	}
 	w.mu.Unlock()
 	if a.status != 0 && a.status != http.StatusOK && a.status != http.StatusServiceUnavailable &&
-		(a.status != http.StatusUnauthorized || stood == enabled) {
+		(!refused(a.status) || stood == enabled) {
 		w.complain("a revocation by %s is answered with %d %v", c.ID, a.status, a.fields)
 	}
 	return a.status

@@ -3,6 +3,7 @@ package faulttest
 import (
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -24,31 +25,45 @@ func (w *World) Replay(seed uint64) {
 	w.t.Helper()
 	random := rand.New(rand.NewPCG(seed, 0))
 	w.mu.Lock()
-	tries := w.tries
-	old := w.old
+	tries, old := w.tries, w.old
 	w.tries = nil
 	w.mu.Unlock()
+	var sendings []func(*rand.Rand)
 	for range min(oldOnes, len(old)) {
-		w.replayAccepted(random, old[random.IntN(len(old))])
+		y := old[random.IntN(len(old))]
+		sendings = append(sendings, func(random *rand.Rand) { w.replayAccepted(random, y) })
 	}
 	asserted := 0
 	for _, y := range tries {
 		switch {
 		case y.accepted:
-			w.replayAccepted(random, y)
+			sendings = append(sendings, func(random *rand.Rand) { w.replayAccepted(random, y) })
 			if y.assertion != "" && asserted < assertions {
 				asserted++
-				w.replayAssertion(random, y)
+				sendings = append(sendings, func(random *rand.Rand) { w.replayAssertion(random, y) })
 			}
 			old = append(old, y)
 		case y.status == 0 || y.status == http.StatusServiceUnavailable:
-			w.retry(random, y)
+			sendings = append(sendings, func(random *rand.Rand) { w.retry(random, y) })
 		}
 	}
+	var all sync.WaitGroup
+	for n := range senders {
+		random := rand.New(rand.NewPCG(seed, uint64(n)))
+		all.Go(func() {
+			for i := n; i < len(sendings); i += senders {
+				sendings[i](random)
+			}
+		})
+	}
+	all.Wait()
 	w.mu.Lock()
 	w.old = old
 	w.mu.Unlock()
 }
+
+// senders is how many replay at a time.
+const senders = 4
 
 // insist sends until it is answered by something else than a 503, as a client would.
 func (w *World) insist(random *rand.Rand, y *try) answer {
@@ -87,6 +102,7 @@ func (w *World) retry(random *rand.Rand, y *try) {
 	again.since = y.client.standing
 	w.mu.Unlock()
 	if a := w.insist(random, &again); a.status == http.StatusOK {
+		// A call was counted as one that may have spent its proof.
 		w.keep(&again, a)
 		return
 	}

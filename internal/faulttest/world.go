@@ -86,11 +86,12 @@ type World struct {
 	held     []*held // tokens that clients were handed
 	accepted map[[32]byte]bool
 	// What was spent for anything else than a token: proofs of calls, assertions of
-	// revocations. Of those that are unsure nobody was told.
-	spentElse, unsure int
-	answers           map[int]int
-	slowest           time.Duration
-	broken            int // complaints so far
+	// revocations. Of those that are unsure nobody was told, or not yet of those that
+	// are under way.
+	spentElse, unsure, underWay int
+	answers                     map[int]int
+	slowest                     time.Duration
+	broken                      int // complaints so far
 }
 
 // New makes a World. What its clients find wrong is an error of t at once.
@@ -116,6 +117,33 @@ func New(t testing.TB, c Config) *World {
 
 // maxComplaints keeps a server that is broken throughout from filling the output.
 const maxComplaints = 20
+
+// spending notes that something else than a token is asked for, which spends
+// something; spent, how that was answered.
+func (w *World) spending() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.underWay++
+}
+
+func (w *World) spent(status int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.underWay--
+	switch {
+	case status == http.StatusOK:
+		w.spentElse++
+	case !refused(status):
+		w.unsure++
+	}
+}
+
+// refused tells whether an answer says that nothing was done: to who fails often a
+// server may say so by 429.
+func refused(status int) bool { return status >= 400 && status < 500 }
+
+// CloseIdle closes the clients' connections that no request is on.
+func (w *World) CloseIdle() { w.http.CloseIdleConnections() }
 
 // complain reports what must not be.
 func (w *World) complain(format string, args ...any) {
