@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -81,6 +82,28 @@ func TestErrorsOfOpenKeepThePassword(t *testing.T) {
 			t.Errorf("%q was opened", url)
 		} else if strings.Contains(err.Error(), password) {
 			t.Errorf("the error quotes the password: %v", err)
+		}
+	}
+}
+
+func TestWaysToSendStatementsThatMayBeTakenApartAreRefused(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	for mode, ok := range map[string]bool{
+		"cache_statement": true, "cache_describe": true, "describe_exec": false, "exec": false, "simple_protocol": false,
+	} {
+		u, err := url.Parse(db.ServerURL)
+		must(t, err)
+		q := u.Query()
+		q.Set("default_query_exec_mode", mode)
+		u.RawQuery = q.Encode()
+		s, err := postgres.Open(t.Context(), u.String(), postgres.AsServer())
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", mode, err)
+		}
+		if err == nil {
+			must(t, s.Maintain(t.Context(), clock()))
+			s.Close()
 		}
 	}
 }

@@ -48,6 +48,18 @@ func names(databaseURL, parameter string) bool {
 	return err == nil && u.Query().Has(parameter)
 }
 
+// checkExecMode leaves the two ways to send statements that know the types of their
+// parameters from Postgres, and take one transaction for what belongs together: of
+// the others a pooler could execute another's statement.
+func checkExecMode(c *pgx.ConnConfig) error {
+	switch c.DefaultQueryExecMode {
+	case pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe:
+		return nil
+	default:
+		return errors.New("the database URL's default_query_exec_mode may be cache_statement or cache_describe")
+	}
+}
+
 // pooledSettingsSQL says how the login is given what sessionSQL and AsServer set.
 // Plans matter where statements are prepared: each other one is planned for its
 // values, at each execution.

@@ -57,6 +57,9 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	for _, o := range options {
 		o(config)
 	}
+	if err := checkExecMode(config.ConnConfig); err != nil {
+		return nil, err
+	}
 	boundNetwork(config)
 	primaries := &primaries{}
 	primaries.onlyFrom(config.ConnConfig)
