@@ -236,6 +236,16 @@ func (p *primaries) admit(timeline uint64) error {
 	return nil
 }
 
+// awaitStandby returns when all that this server has committed is where a commit is
+// waited for. What is there already may not be: a commit that was given up on while
+// it waited for the standby counts from then on, at the primary alone.
+func (s *Store) awaitStandby(ctx context.Context) error {
+	if _, err := s.pool.Exec(ctx, `select pg_catalog.pg_logical_emit_message(true, 'authz', '')`); err != nil {
+		return fmt.Errorf("waiting for the standby: %w", err)
+	}
+	return nil
+}
+
 // isNoPrimary tells whether there was a database, and it was not the primary.
 func isNoPrimary(err error) bool {
 	return errors.Is(err, pgconn.ErrStandbyConnection) || errors.Is(err, pgconn.ErrReadOnlyConnection) || errors.Is(err, errSucceeded)

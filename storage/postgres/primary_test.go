@@ -168,3 +168,38 @@ func TestPrimaryThatWasSucceededIsLeftAlone(t *testing.T) {
 		eventually(t, name, func() error { return s.RecordToken(t.Context(), issue(now)) })
 	}
 }
+
+// A revocation that was given up on, and that the primary alone knows of, is not
+// answered for the second time either: the standby may be promoted without it.
+func TestRevocationIsAnsweredForWhenTheStandbyHasIt(t *testing.T) {
+	t.Parallel()
+	primary, standby := primaryAndStandby(t)
+	now := clock()
+	populate(t, open(t, primary.URL()), now)
+	store := open(t, primary.URL(), postgres.AsServer())
+	i := issue(now)
+	must(t, store.RecordToken(t.Context(), i))
+	revoke := func(within time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		_, err := store.RevokeToken(ctx, i.Token.Digest, shopCaller(), event(authz.AuditTokenRevoked, now))
+		return err
+	}
+	must(t, standby.Freeze())
+	defer func() { _ = standby.Thaw() }()
+	if err := revoke(time.Second); err == nil {
+		t.Error("a revocation that no standby has is answered for")
+	}
+	admin := connect(t, primary.URL())
+	eventually(t, "the primary to have it", func() error {
+		if !list[bool](t, admin, `select revoked_at is not null from authz.tokens`)[0] {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	if err := revoke(time.Second); err == nil {
+		t.Error("a revocation that the primary alone has is answered for")
+	}
+	must(t, standby.Thaw())
+	eventually(t, "the standby", func() error { return revoke(10 * time.Second) })
+}
