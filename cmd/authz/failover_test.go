@@ -67,7 +67,10 @@ func (s *faultSite) leavesAlone() {
 	defer old.Close(context.Background())
 	s.world.Await("nobody to be connected to the old primary", func() bool {
 		var n int
-		err := old.QueryRow(s.t.Context(), `select count(*) from pg_stat_activity where usename = $1`, serverLogin).Scan(&n)
+		// What waits for the standby waits for ever, and does not see that nobody is
+		// there any more: a commit from before it hung.
+		err := old.QueryRow(s.t.Context(), `
+			select count(*) from pg_stat_activity where usename = $1 and wait_event is distinct from 'SyncRep'`, serverLogin).Scan(&n)
 		return err == nil && n == 0
 	})
 	s.checkLogs()
