@@ -38,7 +38,7 @@ type config struct {
 	GatewayTLSCertFile   string         `split_words:"true" desc:"its certificate chain, PEM; read again when it changes"`
 	GatewayTLSKeyFile    string         `split_words:"true" desc:"its private key, PEM"`
 	GatewayClientCAFile  string         `split_words:"true" desc:"the authorities that gateways' certificates are from, PEM, and nobody else's; read again when it changes"`
-	DatabaseURL          secret         `split_words:"true" desc:"Postgres: postgres://user:password@host/database"`
+	DatabaseURL          secret         `split_words:"true" desc:"Postgres: postgres://user:password@host/database; with several hosts, comma-separated, the primary of them"`
 	DatabaseURLFile      string         `split_words:"true" desc:"a file to read it from instead"`
 	TokenEndpointAliases []string       `split_words:"true" desc:"other URLs of the token endpoint that a client may sign as htu, comma-separated"`
 	KeyEncryptionKey     secret         `split_words:"true" desc:"seals the signing keys at rest: 32 random bytes, base64 (openssl rand -base64 32); several, comma-separated, while one is replaced: the first seals, all open"`

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -31,6 +30,8 @@ const serverLogin = "authz_app"
 type faultSite struct {
 	t       *testing.T
 	pg      *pgdev.Postgres
+	standby *pgdev.Postgres // nil without one
+	pooler  *pgdev.Pooler   // nil without one
 	program string
 	owner   []string // the environment of operators' commands
 	world   *faulttest.World
@@ -53,6 +54,8 @@ type faultOptions struct {
 	instances int
 	pool      int // connections of each instance; 0: as many as there are without a word
 	cutOff    bool
+	standby   bool // a synchronous one, which comes after pg in the servers' URL
+	pooler    int  // connections to Postgres of a PgBouncer that is before it; 0: none is
 }
 
 func newFaultSite(t *testing.T, o faultOptions) *faultSite {
@@ -71,6 +74,7 @@ func newFaultSite(t *testing.T, o faultOptions) *faultSite {
 	s.owner = environment(t, "AUTHZ_DATABASE_URL="+pg.URL())
 	runAuthz(t, s.program, s.owner, "migrate")
 	s.exec("create role " + serverLogin + " login in role authz_server")
+	s.startBesides(o)
 
 	const resource, callURL = "https://labels.test", "https://labels.test/labels"
 	runAuthz(t, s.program, s.owner, "resource", "create", resource, "--scope", "label:create,label:read", "--base-url", resource, "--route", "POST /labels label:create")
@@ -85,7 +89,7 @@ func newFaultSite(t *testing.T, o faultOptions) *faultSite {
 		instances = append(instances, faulttest.Instance{Public: freeport.Address(t), Internal: freeport.Address(t)})
 	}
 	s.world = faulttest.New(t, faulttest.Config{
-		OwnerURL: pg.URL(), Issuer: "https://auth.test", Resource: resource, CallURL: callURL,
+		OwnerURL: s.ownerURL(), Issuer: "https://auth.test", Resource: resource, CallURL: callURL,
 		Services: services, Gateway: gateway, Instances: instances, CutOff: o.cutOff,
 	})
 	for _, at := range instances {
@@ -97,17 +101,13 @@ func newFaultSite(t *testing.T, o faultOptions) *faultSite {
 }
 
 func (s *faultSite) serverEnvironment(at faulttest.Instance, pool int) []string {
-	u, err := url.Parse(s.pg.URL())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	u.User = url.User(serverLogin)
+	databaseURL := s.serverURL()
 	if pool > 0 {
-		u.RawQuery += "&pool_max_conns=" + strconv.Itoa(pool)
+		databaseURL += "&pool_max_conns=" + strconv.Itoa(pool)
 	}
 	key := base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
 	s.secrets = append(s.secrets, key)
-	return environment(s.t, "AUTHZ_DATABASE_URL="+u.String(), "AUTHZ_KEY_ENCRYPTION_KEY="+key, "AUTHZ_ISSUER="+s.world.Issuer,
+	return environment(s.t, "AUTHZ_DATABASE_URL="+databaseURL, "AUTHZ_KEY_ENCRYPTION_KEY="+key, "AUTHZ_ISSUER="+s.world.Issuer,
 		"AUTHZ_LISTEN="+at.Public, "AUTHZ_INTERNAL_LISTEN="+at.Internal)
 }
 
@@ -173,7 +173,7 @@ func (s *faultSite) exec(sql string) {
 }
 
 func (s *faultSite) tryExec(sql string) error {
-	conn, err := pgx.Connect(s.t.Context(), s.pg.URL())
+	conn, err := pgx.Connect(s.t.Context(), s.ownerURL())
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (s *faultSite) tryExec(sql string) error {
 
 func (s *faultSite) connect() *pgx.Conn {
 	s.t.Helper()
-	conn, err := pgx.Connect(s.t.Context(), s.pg.URL())
+	conn, err := pgx.Connect(s.t.Context(), s.ownerURL())
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cargokey/authz/migrations"
+	"github.com/cargokey/authz/storage/postgres"
 )
 
 func (p *program) migrateCommand() *cobra.Command {
@@ -37,6 +38,9 @@ func (p *program) migrate(ctx context.Context, statusOnly bool) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	if err := postgres.Direct(ctx, conn); err != nil { // it takes a lock of the session
+		return err
+	}
 	before, err := migrations.Read(ctx, conn)
 	if err != nil {
 		return ownerNeeded(err)

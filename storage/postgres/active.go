@@ -33,7 +33,8 @@ left join lateral (
   from (
     select * from authz.tokens t
     where t.digest = any($3) and (t.jti between $4 and $5 or t.jti = $4) and t.expires_at > $6 and t.revoked_at is null
-    offset 0) t) t on t.active`
+    offset 0) t) t on t.active
+where` + onPrimarySQL
 
 // lookup is what ActiveToken is asked.
 type lookup struct {

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -91,6 +92,28 @@ func TestErrorsOfOpenKeepThePassword(t *testing.T) {
 	}
 }
 
+func TestWaysToSendStatementsThatMayBeTakenApartAreRefused(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	for mode, ok := range map[string]bool{
+		"cache_statement": true, "cache_describe": true, "describe_exec": false, "exec": false, "simple_protocol": false,
+	} {
+		u, err := url.Parse(db.ServerURL)
+		must(t, err)
+		q := u.Query()
+		q.Set("default_query_exec_mode", mode)
+		u.RawQuery = q.Encode()
+		s, err := postgres.Open(t.Context(), u.String(), postgres.AsServer())
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", mode, err)
+		}
+		if err == nil {
+			must(t, s.Maintain(t.Context(), clock()))
+			s.Close()
+		}
+	}
+}
+
 func TestDefaultsOfTheDatabaseChangeNothing(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
@@ -164,4 +187,32 @@ func TestTokenOfAResourceThatIsGoneIsRefused(t *testing.T) {
 		}
 	}
 	same(t, before, dump(t, admin))
+}
+
+// Where a standby waits to succeed the primary, local commits are not enough.
+func TestCommitsWaitForNoLessThanIsConfigured(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	for setting, want := range map[string]string{"off": "on", "local": "on", "on": "on", "remote_apply": "remote_apply"} {
+		u, err := url.Parse(db.ServerURL)
+		must(t, err)
+		q := u.Query()
+		q.Set("synchronous_commit", setting) // as a default of the session, as the login's would be
+		u.RawQuery = q.Encode()
+		var is string
+		store, err := postgres.Open(t.Context(), u.String(), postgres.AsServer(), postgres.Configure(func(c *pgxpool.Config) {
+			c.MaxConns = 1
+			c.BeforeClose = func(conn *pgx.Conn) {
+				if err := conn.QueryRow(context.Background(), `show synchronous_commit`).Scan(&is); err != nil {
+					t.Error(err)
+				}
+			}
+		}))
+		must(t, err)
+		must(t, store.Maintain(t.Context(), clock()))
+		store.Close()
+		if is != want {
+			t.Errorf("%s becomes %s, want %s", setting, is, want)
+		}
+	}
 }

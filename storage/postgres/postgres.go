@@ -37,37 +37,6 @@ type Store struct {
 
 var _ authz.Store = (*Store)(nil)
 
-// connectTimeout bounds one attempt at one connection, where the URL does not.
-const connectTimeout = 5 * time.Second
-
-// sessionSQL makes a connection independent of the defaults of the database and
-// the login.
-//
-// Postgres would plan a statement over many partitions anew each time, which
-// takes ten times as long as the look-up itself; a plan that is kept leaves out
-// the partitions that do not matter when it runs. Such a plan is made while a
-// partition holds little, when reading all of it looks cheap, and is still kept
-// when it holds much: so each look-up is by the one index that is meant for it.
-// What has no index is read whole all the same, which then looks dear enough for
-// compiling, and is not. For the same reason what one token needs to know of its
-// one client looks worth remembering, and is not.
-//
-// Statements rely on seeing what was committed before they began. And what is
-// answered for must survive a crash: a database may wait for more than its own
-// disk, but not for less.
-const sessionSQL = `
-set plan_cache_mode = force_generic_plan;
-set enable_seqscan = off;
-set enable_bitmapscan = off;
-set enable_memoize = off;
-set jit = off;
-set default_transaction_isolation = 'read committed';
-select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'`
-
-// statementTimeout ends a server's statement, in milliseconds, that nobody
-// waits for any more: no request waits this long.
-const statementTimeout = "10000"
-
 // Option changes how Open connects.
 type Option func(*opening)
 
@@ -77,50 +46,17 @@ type opening struct {
 	serves bool // and so takes no copy for the database that it is a copy of
 }
 
-// AsServer gives each connection the rights of the server's role and no more:
-// a login that has more, such as the schema's owner, is lowered to it. It is
-// no wall against who controls the connection, and a login that is a mere
-// member of the role is better.
-func AsServer() Option {
-	return func(c *opening) {
-		c.serves = true
-		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-			var mightier bool
-			err := conn.QueryRow(ctx, `
-				select r.rolsuper or exists (
-				  select from pg_catalog.pg_namespace n
-				  where n.nspname = 'authz' and pg_catalog.pg_has_role(n.nspowner, 'usage'))
-				from pg_catalog.pg_roles r where r.rolname = current_user`).Scan(&mightier)
-			if err != nil {
-				return fmt.Errorf("reading the login's rights: %w", err)
-			}
-			if _, err := conn.Exec(ctx, `set statement_timeout = `+statementTimeout); err != nil {
-				return fmt.Errorf("preparing a connection: %w", err)
-			}
-			if !mightier {
-				return nil
-			}
-			if _, err := conn.Exec(ctx, `set role `+migrations.ServerRole); err != nil {
-				return fmt.Errorf("lowering the login to %[1]s: %[2]w; log in as a mere member of %[1]s, or as a superuser: grant %[1]s to the login", migrations.ServerRole, err)
-			}
-			return nil
-		}
-	}
-}
-
 // Configure changes the pool's configuration directly.
 func Configure(f func(*pgxpool.Config)) Option { return func(c *opening) { f(c.Config) } }
 
 // Open connects to the database at url, which needs to be reachable, and
-// refuses one whose schema this build may not use with ErrSchema, and for a server
-// one that is a copy with authz.ErrCopied. Close the Store when done.
+// refuses one whose schema this build may not use with ErrSchema, a pooler that does
+// not do with ErrPooler, and for a server one that is a copy with authz.ErrCopied. Of
+// several hosts it uses the one that is the primary. Close the Store when done.
 func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("the database URL is not well-formed") // pgx's own error may quote the password
-	}
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = "authz"
@@ -130,10 +66,29 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 		o(&how)
 	}
 	s := &Store{}
+	if err := checkExecMode(config.ConnConfig); err != nil {
+		return nil, err
+	}
+	boundNetwork(config)
+	primaries := &primaries{}
+	primaries.onlyFrom(config.ConnConfig)
+	primaries.survey(ctx, config.ConnConfig)
+	config.BeforeConnect = primaries.choose
+	// The schema is looked at over a connection without AsServer, whose role
+	// exists only once the schema does.
+	pooled, err := probe(ctx, config.ConnConfig, how.serves)
+	if err != nil {
+		return nil, err
+	}
+	if pooled && !names(url, "default_query_exec_mode") {
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
 	prepare := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		if _, err := conn.Exec(ctx, sessionSQL); err != nil {
-			return fmt.Errorf("preparing a connection: %w", err)
+		ctx, cancel := context.WithTimeout(ctx, config.ConnConfig.ConnectTimeout) // pgxpool sets none
+		defer cancel()
+		if err := prepareSession(ctx, conn, pooled); err != nil {
+			return err
 		}
 		if prepare != nil {
 			if err := prepare(ctx, conn); err != nil {
@@ -145,26 +100,31 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 		}
 		return s.fence.heed(ctx, conn)
 	}
-	// The schema is looked at over a connection without AsServer, whose role
-	// exists only once the schema does.
-	if err := checkDatabase(ctx, config.ConnConfig, how.serves); err != nil {
-		return nil, err
-	}
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("connecting to the database: %w", err)
 	}
+	// What is still connected to a primary that was succeeded is of no use.
+	primaries.onSuccession(s.pool.Reset)
 	s.calls = newGroup(s.admitCalls, proofOf)
 	s.records = newGroup(s.recordTokens, issueName)
 	s.lookups = newGroup(s.activeTokens, nothingApart)
 	return s, nil
 }
 
-func checkDatabase(ctx context.Context, config *pgx.ConnConfig, serves bool) error {
-	conn, err := pgx.ConnectConfig(ctx, config)
+// probe looks at the schema, for a server at which database it is, and whether there
+// is a pooler before it.
+func probe(ctx context.Context, config *pgx.ConnConfig, serves bool) (pooled bool, err error) {
+	once := config.Copy()
+	once.DefaultQueryExecMode = pgx.QueryExecModeExec // which leaves nothing behind in a pooler
+	conn, err := pgx.ConnectConfig(ctx, once)
 	if err != nil {
-		return fmt.Errorf("connecting to the database: %w", err)
+		return false, fmt.Errorf("connecting to the database: %w", err)
 	}
 	defer conn.Close(ctx)
+	return behindPooler(conn), checkDatabase(ctx, conn, serves)
+}
+
+func checkDatabase(ctx context.Context, conn *pgx.Conn, serves bool) error {
 	status, err := migrations.Read(ctx, conn)
 	switch {
 	case err != nil:
@@ -201,7 +161,10 @@ func (s *Store) Ready(ctx context.Context, now time.Time) error {
 	var partitions, readOnly bool
 	err := s.pool.QueryRow(ctx, readySQL, now).Scan(&database.own, &database.same, &database.fence,
 		&schema.Current, &schema.Oldest, &partitions, &readOnly)
-	if err != nil {
+	switch {
+	case isNoPrimary(err):
+		return fmt.Errorf("%w: it is read-only: %w", authz.ErrNotPrepared, err)
+	case err != nil:
 		return fmt.Errorf("reading the schema: %w", err)
 	}
 	state, err := database.state()

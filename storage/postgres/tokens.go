@@ -44,7 +44,8 @@ func revocableRange(now time.Time) (from, to [16]byte) {
 }
 
 // Both parts find the token by its digest: a join of the two would let a plan
-// read all tokens of the range. The rows are as those of activeTokenSQL.
+// read all tokens of the range. There is no row where the caller is not what it was
+// when it authenticated, and one of nulls where there is no such token.
 var revokeTokenSQL = `
 with caller as materialized (
   select c.id from authz.clients c where c.id = $5 and` + callerSQL("$13") + `
@@ -61,7 +62,7 @@ with caller as materialized (
   insert into authz.audit_events (` + eventColumns + `)
   select $6, $4, $7, $8, r.client_id, r.resource, r.jti, r.jkt, $9, $10, $11 from revoked r
 )
-select ` + readTokenColumns + `
+select ` + readTokenColumns + `, exists (select from revoked)
 from (select where $5 = '' or exists (select from caller)) one left join t on true`
 
 // RevokeToken is authz.Store's.
@@ -70,7 +71,7 @@ func (s *Store) RevokeToken(ctx context.Context, digest authz.Digest, owner auth
 	if err != nil {
 		return nil, fmt.Errorf("revoking a token: %w", err)
 	}
-	t, err := tokenForCaller(rows)
+	t, revoked, err := tokenForCaller(rows)
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +80,9 @@ func (s *Store) RevokeToken(ctx context.Context, digest authz.Digest, owner auth
 	}
 	if t.RevokedAt.IsZero() {
 		t.RevokedAt = event.At
+	}
+	if !revoked { // it was before, and so nothing was written, nor waited for
+		return t, s.awaitStandby(ctx)
 	}
 	return t, nil
 }
@@ -140,23 +144,23 @@ func (s *Store) Tokens(ctx context.Context, clientID string, now time.Time, limi
 	return tokens, nil
 }
 
-// tokenForCaller reads what activeTokenSQL and revokeTokenSQL answer.
-func tokenForCaller(rows pgx.Rows) (*authz.Token, error) {
-	t, err := pgx.CollectOneRow(rows, func(row pgx.CollectableRow) (*authz.Token, error) {
+// tokenForCaller reads what revokeTokenSQL answers, and whether it revoked.
+func tokenForCaller(rows pgx.Rows) (t *authz.Token, revoked bool, err error) {
+	t, err = pgx.CollectOneRow(rows, func(row pgx.CollectableRow) (*authz.Token, error) {
 		if row.RawValues()[0] == nil {
 			return nil, authz.ErrNotFound
 		}
-		return scanToken(row)
+		return scanToken(row, &revoked)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return nil, authz.ErrClientGone
+		return nil, false, authz.ErrClientGone
 	case errors.Is(err, authz.ErrNotFound):
-		return nil, err
+		return nil, false, err
 	case err != nil:
-		return nil, fmt.Errorf("reading a token: %w", err)
+		return nil, false, fmt.Errorf("reading a token: %w", err)
 	}
-	return t, nil
+	return t, revoked, nil
 }
 
 // scanToken reads readTokenColumns, and what a statement has after them.
