@@ -88,10 +88,13 @@ type options struct {
 	issuer, public, internal string
 	databaseURL              string // of its database, or of another one on a Postgres that is given
 	serverPID, postgresPID   int
+
+	fill     *amounts          // nil: floors are measured, and not what full tables change
+	settings map[string]string // of the private Postgres
 }
 
 func parseOptions(args []string, errOut io.Writer) (options, error) {
-	o := options{connections: []int{1, 16, 64}}
+	o := options{connections: []int{1, 16, 64}, settings: map[string]string{"synchronous_commit": "on"}}
 	f := flag.NewFlagSet("authzbench", flag.ContinueOnError)
 	f.SetOutput(errOut)
 	f.DurationVar(&o.duration, "duration", time.Second, "how long one turn of a server or a floor takes")
@@ -102,7 +105,18 @@ func parseOptions(args []string, errOut io.Writer) (options, error) {
 	})
 	f.Func("only", "rows to measure, comma-separated (default all): "+strings.Join(rowNames(), ", "), func(text string) error {
 		o.only = strings.Split(text, ",")
-		return knownRows(o.only)
+		return nil
+	})
+	f.Func("fill", "instead of floors, measure what full tables change: on two databases in turn, one of which is filled before with `tokens=10000000,clients=100000,proofs=1000000`, and with events=… and hourly=… of each hour of a day that is over", func(text string) (err error) {
+		o.fill, err = parseAmounts(text)
+		return err
+	})
+	f.Func("setting", "a `name=value` of the private Postgres, any number of times", func(text string) error {
+		name, value, ok := strings.Cut(text, "=")
+		if o.settings[name] = value; !ok {
+			return errors.New("name=value")
+		}
+		return nil
 	})
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.StringVar(&o.program, "authz", "", "the authz program to measure (default: build it from this module)")
@@ -130,6 +144,12 @@ func (o *options) validate() error {
 	if o.duration > maxTurn {
 		return fmt.Errorf("--duration is %s at most: proofs are signed before the turn, and live for a minute", maxTurn)
 	}
+	if err := knownRows(o.only, o.rows()); err != nil {
+		return err
+	}
+	if o.fill != nil && (o.issuer != "" || o.profile != "") {
+		return errors.New("--fill makes servers and databases of its own: it takes neither --issuer nor --profile")
+	}
 	if o.issuer == "" {
 		if o.public != "" || o.internal != "" || o.serverPID != 0 {
 			return errors.New("--public, --internal and --server-pid are for a server that runs: name it by --issuer")
@@ -153,6 +173,14 @@ func (o *options) validate() error {
 		o.public = host
 	}
 	return nil
+}
+
+// rows are those that can be measured.
+func (o *options) rows() []string {
+	if o.fill != nil {
+		return flatNames()
+	}
+	return rowNames()
 }
 
 // maxTurn leaves proofs time to be sent before they expire, the signing of as many
