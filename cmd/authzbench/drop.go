@@ -28,7 +28,6 @@ const (
 	oldHours        = 24
 	keptHours       = 3 // the hour itself, and two after it
 	dropConnections = 16
-	dropTurn        = 5 * time.Second
 )
 
 // measureDrop has turns with a drop and without, in turn.
@@ -41,6 +40,8 @@ func (b *bench) measureDrop(ctx context.Context, row row, full *kit) (*dropOfDay
 	defer store.Close()
 	quiet := &series{row: row, connections: dropConnections, kit: full, on: full.server, pid: full.server.pid()}
 	dropping := *quiet
+	// One in a hundred requests of a shorter one would be too few to tell anything.
+	length := min(5*b.o.duration, maxTurn)
 	if _, err := b.takeTurn(ctx, quiet, b.o.duration); err != nil {
 		return nil, err
 	}
@@ -50,12 +51,12 @@ func (b *bench) measureDrop(ctx context.Context, row row, full *kit) (*dropOfDay
 		if err := full.makeOldHours(ctx); err != nil {
 			return nil, fmt.Errorf("making partitions of a day that is over: %w", err)
 		}
-		calm, err := b.takeTurn(ctx, quiet, dropTurn)
+		calm, err := b.takeTurn(ctx, quiet, length)
 		if err != nil {
 			return nil, err
 		}
-		end := beginDrop(ctx, store, full.databaseURL, dropTurn/3)
-		rough, err := b.takeTurn(ctx, &dropping, dropTurn)
+		end := beginDrop(ctx, store, full.databaseURL, length/3)
+		rough, err := b.takeTurn(ctx, &dropping, length)
 		had, took, dropErr := end()
 		if err := errors.Join(err, dropErr); err != nil {
 			return nil, err

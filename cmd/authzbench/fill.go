@@ -116,13 +116,17 @@ func (f *filled) format(c int) authz.TokenFormat {
 
 // anyTokens are n of them, of this form, at random, and not about to expire.
 func (f *filled) anyTokens(n int, form func(string) bool) ([]string, error) {
-	expiring := now().Add(2*maxTurn - authz.MaxTokenTTL)
-	if f.issuedAt(0).Before(expiring) {
-		return nil, errors.New("the tokens that the tables were filled with begin to expire: measure less at a time")
+	live := f.begun.Sub(now().Add(2*maxTurn - authz.MaxTokenTTL)) // how far back they are
+	if live < liveFor/4 {
+		return nil, errors.New("too many of the tokens that the tables were filled with have expired: measure less at a time")
+	}
+	first := 0
+	if live < liveFor {
+		first = f.Tokens - int(float64(f.Tokens)*float64(live)/float64(liveFor))
 	}
 	tokens := make([]string, 0, n)
 	for len(tokens) < n {
-		if token := f.token(mathrand.IntN(f.Tokens)); form(token) {
+		if token := f.token(first + mathrand.IntN(f.Tokens-first)); form(token) {
 			tokens = append(tokens, token)
 		}
 	}

@@ -158,13 +158,15 @@ func (f *flat) targets() []target {
 func (f *flat) writeTable(w io.Writer) {
 	fmt.Fprintf(w, "filled in %.0f s: %+v\n\n", f.FillSeconds, f.Filled)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "table\trows\tMiB\tbytes a row\theap\tindexes\t")
+	fmt.Fprintln(t, "table\trows\tMiB\tbytes a row\t")
 	for _, s := range f.Sizes {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t%d\t", s.Table, s.Rows, s.bytes()>>20, s.perRow(), s.Heap>>20)
-		for _, i := range s.Indexes {
-			fmt.Fprintf(t, " (%s) %d", i.Columns, i.Bytes>>20)
+		if s.Rows < 1000 {
+			continue
 		}
-		fmt.Fprint(t, "\t\n")
+		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t\n", s.Table, s.Rows, s.bytes()>>20, s.perRow(s.bytes()))
+		for _, i := range s.Indexes {
+			fmt.Fprintf(t, "index on %s\t\t%d\t%.0f\t\n", i.Columns, i.Bytes>>20, s.perRow(i.Bytes))
+		}
 	}
 	t.Flush()
 	fmt.Fprintln(w)

@@ -9,7 +9,7 @@ import (
 // size is what one table, or all partitions of one, takes on the disk.
 type size struct {
 	Table   string  `json:"table"`
-	Rows    int64   `json:"rows"`
+	Rows    int64   `json:"rows"` // 1 or more
 	Heap    int64   `json:"heap_bytes"`
 	Indexes []index `json:"indexes"`
 }
@@ -27,13 +27,7 @@ func (s size) bytes() int64 {
 	return sum
 }
 
-// perRow is nothing of a table without rows.
-func (s size) perRow() float64 {
-	if s.Rows == 0 {
-		return 0
-	}
-	return float64(s.bytes()) / float64(s.Rows)
-}
+func (s size) perRow(bytes int64) float64 { return float64(bytes) / float64(s.Rows) }
 
 // Rows are as the last analysis counted them. A table's heap is all of it but its
 // indexes.
