@@ -47,6 +47,18 @@ func parseAmounts(text string) (*amounts, error) {
 	return a, nil
 }
 
+// settings are those of a Postgres that is meant for as much: what requests read is
+// held in its own memory, and checkpoints come by time. After each checkpoint the
+// first write to a page logs the whole of it, and digests fall on any page.
+func (a amounts) settings() map[string]string {
+	const tokenBytes = 420 // with its indexes
+	return map[string]string{
+		"shared_buffers":     fmt.Sprintf("%dMB", 128+a.Tokens*tokenBytes>>20),
+		"max_wal_size":       "32GB",
+		"checkpoint_timeout": "30min",
+	}
+}
+
 // filled is what the tables of one database are filled with. None of it is kept
 // here: the i-th token, and the secret of the i-th client, can be made again.
 type filled struct {

@@ -38,7 +38,7 @@ func (f *filled) fill(ctx context.Context, databaseURL string) (err error) {
 			return fmt.Errorf("filling %s: %w", one.table, err)
 		}
 	}
-	return execute(ctx, databaseURL, `vacuum (analyze)`, `checkpoint`)
+	return execute(ctx, databaseURL, `vacuum (analyze)`)
 }
 
 var (

@@ -11,8 +11,13 @@
 // floor take turns of a second or so, so that what else the machine does slows
 // both, and the median of their ratios is what holds on another machine.
 //
-// Not measured: TLS, networks, a Postgres on another machine, many clients (each
-// kind of request is one client's), and tables that are full. Requests are made,
+// With --fill there are no floors. A second database of the same Postgres is filled
+// with millions of live tokens, clients and spent proofs, and a server on it takes
+// turns with the one on the empty database: the ratio is what full tables cost.
+// Partitions of a day that is over are then dropped under load.
+//
+// Not measured: TLS, networks, and a Postgres on another machine; without --fill many
+// clients (each kind of request is one client's) and full tables. Requests are made,
 // and proofs are signed, before the clock starts; the load takes its share of the
 // same cores all the same.
 //
@@ -28,6 +33,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -94,7 +100,7 @@ type options struct {
 }
 
 func parseOptions(args []string, errOut io.Writer) (options, error) {
-	o := options{connections: []int{1, 16, 64}, settings: map[string]string{"synchronous_commit": "on"}}
+	o := options{connections: []int{1, 16, 64}, settings: map[string]string{}}
 	f := flag.NewFlagSet("authzbench", flag.ContinueOnError)
 	f.SetOutput(errOut)
 	f.DurationVar(&o.duration, "duration", time.Second, "how long one turn of a server or a floor takes")
@@ -134,7 +140,18 @@ func parseOptions(args []string, errOut io.Writer) (options, error) {
 	if f.NArg() > 0 {
 		return options{}, fmt.Errorf("there are no arguments: %q", f.Args())
 	}
+	o.completeSettings()
 	return o, o.validate()
+}
+
+// completeSettings keeps those that were given.
+func (o *options) completeSettings() {
+	wanted := map[string]string{"synchronous_commit": "on"}
+	if o.fill != nil {
+		maps.Copy(wanted, o.fill.settings())
+	}
+	maps.Copy(wanted, o.settings)
+	o.settings = wanted
 }
 
 func (o *options) validate() error {

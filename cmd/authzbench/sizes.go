@@ -11,7 +11,7 @@ type size struct {
 	Table   string  `json:"table"`
 	Rows    int64   `json:"rows"` // 1 or more
 	Heap    int64   `json:"heap_bytes"`
-	Indexes []index `json:"indexes"`
+	Indexes []index `json:"indexes,omitempty"`
 }
 
 type index struct {

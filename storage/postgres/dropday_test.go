@@ -66,8 +66,8 @@ func TestADayOfPartitionsIsDroppedInASecondAndRequestsDoNotFeelIt(t *testing.T) 
 	admin := connect(t, db.OwnerURL)
 	populate(t, open(t, db.OwnerURL), clock())
 	store := open(t, db.ServerURL, postgres.AsServer(), postgres.Configure(func(c *pgxpool.Config) { c.MaxConns = 5 }))
-	const attempts, requests = 6, 1500
-	recordWhile(t, store, requests/3, func() {}) // plans are made, and pages are there
+	const attempts, requests = 6, 4000
+	recordWhile(t, store, requests/8, func() {}) // plans are made, and pages are there
 	for attempt := 1; ; attempt++ {
 		makeDay(t, admin, clock())
 		had := len(partitions(t, admin))
