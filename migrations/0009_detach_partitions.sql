@@ -6,9 +6,10 @@
 
 -- Takes the old partitions of a family away, a day of them at most, and returns
 -- whether it did anything: first it detaches those whose every row has outlived its
--- use, and the next call drops those that were detached, now or before a crash. A
--- partition is old only where both clocks, the caller's and the database's, say so:
--- one wrong clock must not make a proof acceptable again.
+-- use, and the next call drops those that it detached, then or before a crash: they
+-- are renamed, and what an operator has detached, to keep it, stays. A partition is
+-- old only where both clocks, the caller's and the database's, say so: one wrong
+-- clock must not make a proof acceptable again.
 --
 -- To detach locks the whole family until the transaction ends, and requests queue
 -- behind one that waits. So it waits for a moment only and leaves the rest to the
@@ -30,10 +31,11 @@ begin
     select c.relname, i.inhrelid is not null as attached
     from authz.partition_families() f
     join pg_class c on c.relnamespace = 'authz'::regnamespace and c.relkind = 'r'
-      and c.relname ~ ('^' || f.family || '_[0-9]{8}_[0-9]{2}$')
+      and c.relname ~ ('^' || f.family || '_[0-9]{8}_[0-9]{2}(_old)?$')
     left join pg_inherits i on i.inhrelid = c.oid
     where f.family = p_family
-      and to_timestamp(substring(c.relname from '[0-9]{8}_[0-9]{2}$'), 'YYYYMMDD"_"HH24') + f.width + f.keep < least(p_now, clock_timestamp())
+      and (i.inhrelid is null) = (c.relname like '%\_old')
+      and to_timestamp(substring(c.relname from '[0-9]{8}_[0-9]{2}'), 'YYYYMMDD"_"HH24') + f.width + f.keep < least(p_now, clock_timestamp())
     order by attached, c.relname
     limit 24
   loop
@@ -41,6 +43,7 @@ begin
     exit when old.attached <> detaches;
     if old.attached then
       execute format('alter table authz.%I detach partition authz.%I', p_family, old.relname);
+      execute format('alter table authz.%I rename to %I', old.relname, old.relname || '_old');
     else
       execute format('drop table authz.%I', old.relname);
     end if;
