@@ -66,7 +66,7 @@ func (s *Server) clientOfAssertion(ctx context.Context, a *clientassertion.Asser
 	if !validClientID(a.ClientID()) { // what cannot be registered is not looked up
 		return nil, errNotProven(errors.New("unknown client"))
 	}
-	client, err := s.store.Client(ctx, a.ClientID(), s.now())
+	client, err := s.clients.client(ctx, a.ClientID(), s.now())
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil, errNotProven(errors.New("unknown client"))
@@ -128,11 +128,15 @@ const maxCause = 512
 // spendAssertion is for requests that record nothing of their own: it spends what
 // the client has authenticated with, once all else is in order.
 func (s *Server) spendAssertion(ctx context.Context, client *Client) error {
-	if client.Assertion == nil {
+	use := useOf(ctx)
+	if client.Assertion == nil || use != nil && use.spent {
 		return nil
 	}
 	switch err := s.store.SpendAssertion(ctx, *client.Assertion); {
 	case err == nil:
+		if use != nil {
+			use.spent = true
+		}
 		return nil
 	case errors.Is(err, ErrAssertionSpent):
 		return errAssertionSpent(client.ID)

@@ -12,9 +12,16 @@ type Caller struct {
 	Credential   string
 	Generation   int64 // Client's
 	AuthRevision int64 // Client's
+	// Revision is Client's where the client was read for an earlier request, and must
+	// be what it was then in every respect; else 0.
+	Revision int64
 }
 
 // Caller is the client as it has authenticated.
 func (c *Client) Caller() Caller {
-	return Caller{ClientID: c.ID, Credential: c.Credential, Generation: c.Generation, AuthRevision: c.AuthRevision}
+	caller := Caller{ClientID: c.ID, Credential: c.Credential, Generation: c.Generation, AuthRevision: c.AuthRevision}
+	if c.Kept {
+		caller.Revision = c.Revision
+	}
+	return caller
 }

@@ -36,7 +36,7 @@ func (s *Server) clientOfCertificate(ctx context.Context, form url.Values) (*Cli
 	}
 	verified, err := s.verifyChain(certificate)
 	chain := verifiedChain{verified, err}
-	client, err := s.store.Client(ctx, id, s.now())
+	client, err := s.clients.client(ctx, id, s.now())
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil, errCertificate(errors.New("unknown client"))

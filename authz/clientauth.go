@@ -45,7 +45,7 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 	}
 	client := &Client{}
 	if validClientID(presented.clientID) { // what cannot be registered is not looked up
-		found, err := s.store.Claimant(ctx, presented.clientID, presented.digest, s.now())
+		found, err := s.clients.claimant(ctx, presented.clientID, presented.digest, s.now())
 		switch {
 		case err == nil:
 			client = found
@@ -82,7 +82,7 @@ func (s *Server) clientOfListener(ctx context.Context, claim GatewayClaim, h htt
 	if err != nil || form.Has("client_id") && form.Get("client_id") != gateway.ID {
 		return nil, errInvalidClient(errNotThisGateway)
 	}
-	client, err := s.store.Client(ctx, gateway.ID, s.now())
+	client, err := s.clients.client(ctx, gateway.ID, s.now())
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && client.TLSName != gateway.TLSName:
 		return nil, errInvalidClient(errNotThisGateway)

@@ -69,7 +69,7 @@ func (s *Server) endpoint(name string, h handlerFunc) http.Handler {
 		// break off any number. And no database is waited for without an end.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
 		defer cancel()
-		if err := h(rec, r.WithContext(ctx), ev); err != nil {
+		if err := twice(h)(rec, r.WithContext(ctx), ev); err != nil {
 			ev.err = answerTo(err)
 			ev.err.write(rec)
 		}

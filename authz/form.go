@@ -35,6 +35,10 @@ func parseForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.URL.RawQuery != "" {
 		return nil, errInvalidRequest("Send the parameters in the body, not in the URL.")
 	}
+	use := useOf(r.Context())
+	if use != nil && use.body != nil {
+		return parseParameters(*use.body)
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -43,7 +47,11 @@ func parseForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	case err != nil:
 		return nil, errInvalidRequest("The body could not be read.")
 	}
-	return parseParameters(string(body))
+	text := string(body)
+	if use != nil {
+		use.body = &text
+	}
+	return parseParameters(text)
 }
 
 // parseParameters decodes a form, each name at most once.

@@ -90,6 +90,8 @@ type Grant struct {
 	SigningAlg  jwks.Algorithm // the resource's
 
 	AllowCertificateBound bool // the resource's
+
+	Revision int64 // the resource's
 }
 
 // Client is a service: its metadata, its credentials and its grants.
@@ -125,6 +127,12 @@ type Client struct {
 	// AuthRevision is the Store's: another one with each change of its keys or of its
 	// certificate's name.
 	AuthRevision int64
+	// Revision is the Store's: another one with each change of anything that is read
+	// with a client but for the terms of the resources that it has grants for, which
+	// have their own.
+	Revision int64
+	// Kept: it was read for an earlier request.
+	Kept bool
 
 	CreatedAt   time.Time
 	DisabledAt  time.Time // zero: enabled
@@ -132,6 +140,9 @@ type Client struct {
 	Grants      []Grant   // by resource
 	Introspects []string  // the resources that it may introspect as their gateway
 
+	// SecretEndsAt is when the secret that it has authenticated with ends; the zero
+	// time: it is not known to.
+	SecretEndsAt time.Time
 	// Credential names what it has authenticated with: a secret by Digest.Name, a
 	// key by its thumbprint (RFC 7638), a certificate by its own (RFC 8705 §3.1).
 	Credential string

@@ -99,6 +99,7 @@ type Server struct {
 	profile      Profile
 	certificates ClientCertificates
 	store        Store
+	clients      clientCache
 	now          func() time.Time
 	log          *slog.Logger
 	metrics      *Metrics
@@ -144,6 +145,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		rotation: c.KeyRotation, ahead: c.KeyPublishAhead, metrics: c.Metrics,
 	}
 	s.scopes = scopeList{store: c.Store, now: s.now}
+	s.clients = clientCache{store: c.Store}
 	s.gateways = gatewayTables{store: c.Store, log: c.Log, profile: c.Profile}
 	s.tally = newTally(c.Store, s.now, c.Metrics)
 

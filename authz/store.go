@@ -162,10 +162,15 @@ type Issue struct {
 	// Assertion is what the client has authenticated by (RFC 7523 §2.2); nil: by
 	// something else.
 	Assertion *Spending
-	// Generation and AuthRevision are the client's, as it authenticated: see Caller.
+	// Generation, AuthRevision and Revision are the client's, as it authenticated: see
+	// Caller.
 	Generation   int64
 	AuthRevision int64
-	Event        AuditEvent
+	Revision     int64
+	// ResourceRevision is of the terms that the token was made by, where the client was
+	// read for an earlier request; else 0.
+	ResourceRevision int64
+	Event            AuditEvent
 }
 
 // Store keeps registrations, tokens, spent proofs, signing keys and the audit

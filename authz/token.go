@@ -113,9 +113,13 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 		audit.Detail["x5t#S256"] = t.X5T
 	}
 
+	caller := state.client.Caller()
 	issue := Issue{
 		Token: t, Assertion: state.client.Assertion, Event: audit,
-		Generation: state.client.Generation, AuthRevision: state.client.AuthRevision,
+		Generation: caller.Generation, AuthRevision: caller.AuthRevision, Revision: caller.Revision,
+	}
+	if state.client.Kept {
+		issue.ResourceRevision = state.grant.Revision
 	}
 	if p := state.proof; p != nil {
 		issue.Proof = &Spending{

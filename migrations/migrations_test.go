@@ -125,6 +125,7 @@ func TestMigrations(t *testing.T) {
 		"KeepWhatVersion5Wrote":          keepRowsOf5,
 		"LeaveABuildOfVersion5Working":   serveVersion5,
 		"SeeWhatABuildOfVersion5Changes": reviseFor5,
+		"ReviseForEachColumnOfAClient":   reviseForEachColumn,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -245,6 +246,22 @@ func nameConstraints(t *testing.T, url string) {
 		if table, name, _ := strings.Cut(line, " "); !strings.HasPrefix(name, table+"_") {
 			t.Errorf("%s has an index %s", table, name)
 		}
+	}
+}
+
+// What an instance keeps of a gateway is read anew after a change of any of its
+// columns.
+func reviseForEachColumn(t *testing.T, url string) {
+	conn := connect(t, url)
+	if err := Up(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	left := list(t, conn, `
+		select a.attname::text from pg_attribute a
+		where a.attrelid = 'authz.clients'::regclass and a.attnum > 0 and not a.attisdropped and a.attnum <> all (
+		  select unnest(tgattr) from pg_trigger where tgrelid = 'authz.clients'::regclass and tgname = 'clients_updated_gateway_revision')`)
+	if diff := cmp.Diff([]string{"revision"}, left); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

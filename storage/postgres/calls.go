@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -149,13 +148,7 @@ func admitCallsArgs(calls []admitting) []any {
 		if looks[i] && until[i].After(newest) {
 			newest = until[i]
 		}
-		first, last := liveRange(c.now)
-		if bytes.Compare(first[:], from[:]) < 0 {
-			from = first
-		}
-		if bytes.Compare(last[:], to[:]) > 0 {
-			to = last
-		}
+		from, to = widen(from, to, c.now)
 	}
 	return []any{tokens, resources, generations, revisions, nows, jkts, scopes, nonces, proofs, iats, since, until, looks, from, to, oldest, newest, anyRev, x5ts}
 }

@@ -17,7 +17,7 @@ const (
 	clientColumns = `
   c.id, c.token_endpoint_auth_method, c.token_format, c.allow_bearer, c.require_nonce,
   c.tls_client_auth_subject_dn, c.tls_client_auth_san_dns, c.tls_client_auth_san_uri, c.tls_client_auth_san_ip,
-  c.tls_client_auth_san_email, c.tls_client_certificate_bound_access_tokens, c.generation, c.auth_revision,
+  c.tls_client_auth_san_email, c.tls_client_certificate_bound_access_tokens, c.generation, c.auth_revision, c.revision,
   c.created_at, c.disabled_at, c.dpop_keys,
   array(select s.digest from authz.client_secrets s
         where s.client_id = c.id and ` + inForce + `), `
@@ -26,10 +26,10 @@ const (
   array(select i.resource from authz.gateway_resources i where i.client_id = c.id order by i.resource collate "C")`
 	grantsColumn = `
   (select coalesce(json_agg(g order by g.resource collate "C"), '[]') from (
-     select g.resource, r.token_ttl, r.allow_bearer, r.allow_certificate_bound, r.signing_alg, json_agg(g.scope order by g.scope collate "C") as scopes
+     select g.resource, r.token_ttl, r.allow_bearer, r.allow_certificate_bound, r.signing_alg, r.revision, json_agg(g.scope order by g.scope collate "C") as scopes
      from authz.grants g join authz.resources r on r.uri = g.resource
      where g.client_id = c.id
-     group by g.resource, r.token_ttl, r.allow_bearer, r.allow_certificate_bound, r.signing_alg) g)`
+     group by g.resource, r.token_ttl, r.allow_bearer, r.allow_certificate_bound, r.signing_alg, r.revision) g)`
 )
 
 const clientSQL = `
@@ -50,7 +50,7 @@ select` + clientColumns + `
   null::text, null::text, null::text[],
   case when p.proven then ` + gatewayColumn + ` end,
   case when p.proven then ` + grantsColumn + ` else '[]' end,
-  case when not p.proven and isfinite(p.expires_at) then p.expires_at end
+  case when isfinite(p.expires_at) then p.expires_at end, coalesce(p.proven, false)
 from (select) one
 left join lateral (
   select ` + inForce + ` as proven, s.expires_at from authz.client_secrets s where s.client_id = $2 and s.digest = $3) p on true
@@ -98,10 +98,15 @@ func (s *Store) Clients(ctx context.Context, now time.Time) ([]*authz.Client, er
 
 // scanClaimant reads a row of claimantSQL.
 func scanClaimant(row pgx.CollectableRow) (*authz.Client, error) {
-	var endedAt *time.Time
-	c, err := scanClientAnd(row, &endedAt)
-	if err == nil && endedAt != nil {
-		c.SecretEndedAt = *endedAt
+	var endsAt *time.Time
+	var proven bool
+	c, err := scanClientAnd(row, &endsAt, &proven)
+	switch {
+	case err != nil || endsAt == nil:
+	case proven:
+		c.SecretEndsAt = *endsAt
+	default:
+		c.SecretEndedAt = *endsAt
 	}
 	return c, err
 }
@@ -117,7 +122,8 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 		keySet, keysAt, keys   *string
 		allowBearer, nonce     *bool
 		certificateBound       *bool
-		generation, revision   *int64
+		generation             *int64
+		authRevision, revision *int64
 		createdAt, disabledAt  *time.Time
 		secrets                [][]byte
 		grants                 []struct {
@@ -128,10 +134,12 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 			Scopes      []string `json:"scopes"`
 
 			AllowCertificateBound bool `json:"allow_certificate_bound"`
+
+			Revision int64 `json:"revision"`
 		}
 	)
 	columns := []any{&id, &authMethod, &format, &allowBearer, &nonce, &name[0], &name[1], &name[2], &name[3], &name[4],
-		&certificateBound, &generation, &revision, &createdAt, &disabledAt, &keys, &secrets, &keySet, &keysAt, &c.KeyNames,
+		&certificateBound, &generation, &authRevision, &revision, &createdAt, &disabledAt, &keys, &secrets, &keySet, &keysAt, &c.KeyNames,
 		&c.Introspects, &grants}
 	if err := row.Scan(append(columns, more...)...); err != nil {
 		return nil, err
@@ -141,7 +149,7 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 	}
 	c.ID, c.AuthMethod, c.TokenFormat = *id, authz.AuthMethod(*authMethod), authz.TokenFormat(*format)
 	c.AllowBearer, c.RequireNonce, c.CreatedAt = *allowBearer, *nonce, *createdAt
-	c.DPoPKeys, c.Generation, c.AuthRevision = authz.DPoPKeyPolicy(*keys), *generation, *revision
+	c.DPoPKeys, c.Generation, c.AuthRevision, c.Revision = authz.DPoPKeyPolicy(*keys), *generation, *authRevision, *revision
 	if disabledAt != nil {
 		c.DisabledAt = *disabledAt
 	}
@@ -157,7 +165,7 @@ func scanClientAnd(row pgx.CollectableRow, more ...any) (*authz.Client, error) {
 		c.Grants = append(c.Grants, authz.Grant{
 			Resource: g.Resource, Scopes: g.Scopes, AllowBearer: g.AllowBearer,
 			TokenTTL: time.Duration(g.TokenTTL) * time.Second, SigningAlg: jwks.Algorithm(g.SigningAlg),
-			AllowCertificateBound: g.AllowCertificateBound,
+			AllowCertificateBound: g.AllowCertificateBound, Revision: g.Revision,
 		})
 	}
 	return &c, nil
@@ -177,7 +185,7 @@ insert into authz.clients (id, token_endpoint_auth_method, token_format, allow_b
   tls_client_auth_san_dns, tls_client_auth_san_uri, dpop_keys, tls_client_auth_subject_dn, tls_client_auth_san_ip,
   tls_client_auth_san_email, jwks, jwks_uri, key_names, tls_client_certificate_bound_access_tokens)
 values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, 'any'), $10, $11, $12, $13, $14, $15, $16)
-returning generation, auth_revision`
+returning generation, auth_revision, revision`
 	addSecretSQL  = `insert into authz.client_secrets (client_id, digest, created_at) values ($1, $2, $3)`
 	addGrantSQL   = `insert into authz.grants (client_id, resource, scope) select $1, $2, unnest($3::text[])`
 	addGatewaySQL = `insert into authz.gateway_resources (client_id, resource) select $1, unnest($2::text[])`
@@ -190,14 +198,14 @@ const holdRegistrationsSQL = `select from authz.gateway_revision where only_row 
 // CreateClient is authz.Store's.
 func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.AuditEvent) error {
 	event.ClientID = c.ID
-	var generation, revision int64
+	var generation, authRevision, revision int64
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, holdRegistrationsSQL); err != nil {
 			return err
 		}
 		if err := tx.QueryRow(ctx, createClientSQL, c.ID, string(c.AuthMethod), string(c.TokenFormat), c.AllowBearer, event.At, c.RequireNonce,
 			orNull(c.TLSName.DNS), orNull(c.TLSName.URI), orNull(string(c.DPoPKeys)), orNull(c.TLSName.SubjectDN), orNull(c.TLSName.IP),
-			orNull(c.TLSName.Email), orNull(string(c.JWKS)), orNull(c.JWKSURI), c.KeyNames, c.CertificateBound).Scan(&generation, &revision); err != nil {
+			orNull(c.TLSName.Email), orNull(string(c.JWKS)), orNull(c.JWKSURI), c.KeyNames, c.CertificateBound).Scan(&generation, &authRevision, &revision); err != nil {
 			return err
 		}
 		for _, digest := range c.Secrets {
@@ -220,7 +228,7 @@ func (s *Store) CreateClient(ctx context.Context, c *authz.Client, event authz.A
 	})
 	switch {
 	case err == nil:
-		c.Generation, c.AuthRevision = generation, revision
+		c.Generation, c.AuthRevision, c.Revision = generation, authRevision, revision
 		return nil
 	case violates(err, "clients_pkey"):
 		return authz.ErrExists

@@ -112,7 +112,7 @@ func (s *Store) RemoveKey(ctx context.Context, clientID, jkt string, event authz
 
 // What is taken away after this look is taken away after the enrolment.
 var clientStillProvenSQL = `
-select` + stillProvenSQL("$2", "$3", "$4") + ` from authz.clients c where c.id = $1`
+select` + stillProvenSQL("$2", "$3", "$4", "$5::bigint") + ` from authz.clients c where c.id = $1`
 
 const endorseKeySQL = `select authz.enrol_endorsed_dpop_key($1, $2, $3, $4, $5)`
 
@@ -125,7 +125,7 @@ func (s *Store) EndorseKey(ctx context.Context, e authz.Endorsement, event authz
 	}
 	err := s.inTx(ctx, event, func(tx pgx.Tx) error {
 		var proven bool
-		err := tx.QueryRow(ctx, clientStillProvenSQL, e.ClientID, orNull(e.Credential), e.Generation, e.AuthRevision).Scan(&proven)
+		err := tx.QueryRow(ctx, clientStillProvenSQL, e.ClientID, orNull(e.Credential), e.Generation, e.AuthRevision, e.Revision).Scan(&proven)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows), err == nil && !proven:
 			return authz.ErrClientGone

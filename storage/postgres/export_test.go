@@ -19,10 +19,10 @@ const (
 )
 
 var (
-	RecordTokenSQL  = recordTokenOnceSQL
-	RecordArgs      = recordArgs
-	ActiveTokenSQL  = activeTokenSQL
-	ActiveTokenArgs = activeTokenArgs
+	RecordAloneSQL  = recordAloneSQL
+	RecordAloneArgs = recordArgs
+	RecordTokenSQL  = recordTokensSQL
+	ActiveTokenSQL  = activeTokensSQL
 	RevokeTokenSQL  = revokeTokenSQL
 	RevokeTokenArgs = revokeTokenArgs
 )
@@ -30,6 +30,20 @@ var (
 func TokensArgs(clientID string, now time.Time, limit int) []any {
 	from, to := liveRange(now)
 	return []any{clientID, from, to, now, limit}
+}
+
+// RecordTokenArgs are the parameters for one token alone.
+func RecordTokenArgs(issue authz.Issue) []any {
+	args, err := recordTokensArgs([]authz.Issue{issue})
+	if err != nil {
+		panic(err)
+	}
+	return args
+}
+
+// ActiveTokenArgs are the parameters for one look-up alone.
+func ActiveTokenArgs(digest authz.Digest, gateway authz.Caller, now time.Time) []any {
+	return activeTokensArgs([]lookup{{digest, gateway, now}})
 }
 
 // AdmitCallArgs are the parameters for one call alone.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,9 +13,9 @@ import (
 )
 
 // group joins what many requests ask at the same time into one statement: while
-// one is under way, the next ones gather. Nobody waits for company; a request
-// that comes alone goes alone, and at once. It is for statements whose cost lies
-// in their beginning and their commit rather than in their rows.
+// groupStatements are under way, the next ones gather. Nobody waits for company: a
+// request that comes alone goes alone, at once, and by itself. It is for statements
+// whose cost lies in their beginning and their commit rather than in their rows.
 type group[Q, A any] struct {
 	// do answers all questions or, where it fails, none.
 	do func(context.Context, []Q) ([]A, error)
@@ -22,10 +23,11 @@ type group[Q, A any] struct {
 	// false where there is no such thing.
 	apart func(Q) (name [32]byte, ok bool)
 
-	queue   chan *question[Q, A]
-	closing chan struct{}
-	closed  sync.Once
-	workers sync.WaitGroup
+	mu       sync.Mutex
+	waiting  []*question[Q, A]
+	underWay int // statements
+	closed   bool
+	idle     sync.WaitGroup // of statements
 }
 
 // question is what one request asks, and where its answer goes.
@@ -39,9 +41,9 @@ type question[Q, A any] struct {
 const (
 	// groupSize bounds a statement, so that none keeps others waiting long.
 	groupSize = 64
-	// groupWorkers is how many statements are under way at a time. With more,
-	// groups would be smaller and the database's work greater.
-	groupWorkers = 2
+	// groupStatements is how many are under way at a time. With more, groups would be
+	// smaller and the database's work greater.
+	groupStatements = 2
 	// groupTimeout ends a statement whose askers have all gone.
 	groupTimeout = 5 * time.Second
 )
@@ -49,108 +51,124 @@ const (
 var errClosed = errors.New("the store is closed")
 
 func newGroup[Q, A any](do func(context.Context, []Q) ([]A, error), apart func(Q) ([32]byte, bool)) *group[Q, A] {
-	g := &group[Q, A]{do: do, apart: apart, queue: make(chan *question[Q, A]), closing: make(chan struct{})}
-	for range groupWorkers {
-		g.workers.Go(g.work)
-	}
-	return g
+	return &group[Q, A]{do: do, apart: apart}
 }
 
 // ask returns the answer. Where it fails it may be that the statement was carried
 // out.
 func (g *group[Q, A]) ask(ctx context.Context, ask Q) (A, error) {
-	q := &question[Q, A]{ask: ask, done: make(chan struct{})}
+	q := &question[Q, A]{ask: ask}
 	var none A
-	if err := ctx.Err(); err != nil { // which select would see at random
+	if err := ctx.Err(); err != nil {
 		return none, err
 	}
-	select {
-	case g.queue <- q:
-	case <-g.closing:
+	g.mu.Lock()
+	switch {
+	case g.closed:
+		g.mu.Unlock()
 		return none, errClosed
-	case <-ctx.Done():
-		return none, ctx.Err()
+	case g.underWay < groupStatements:
+		g.underWay++
+		g.idle.Add(1)
+		g.mu.Unlock()
+		q.err = g.answer(ctx, []*question[Q, A]{q})
+		g.next()
+		return q.answer, q.err
 	}
+	q.done = make(chan struct{})
+	g.waiting = append(g.waiting, q)
+	g.mu.Unlock()
 	select {
 	case <-q.done:
 		return q.answer, q.err
 	case <-ctx.Done():
+		g.leave(q)
 		return none, ctx.Err()
 	}
 }
 
-// close waits for what is under way.
+// leave takes a question back that no statement has been begun for.
+func (g *group[Q, A]) leave(q *question[Q, A]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.waiting, q); i >= 0 {
+		g.waiting = slices.Delete(g.waiting, i, i+1)
+	}
+}
+
+// next is called at the end of a statement: it begins that of those who wait.
+func (g *group[Q, A]) next() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	batch := g.gather()
+	if len(batch) == 0 {
+		g.underWay--
+		g.idle.Done()
+		return
+	}
+	go func() {
+		defer g.next()
+		g.finish(batch, g.answer(context.Background(), batch))
+	}()
+}
+
+// gather takes those that wait, up to groupSize; of those that have to be kept
+// apart, the first.
+func (g *group[Q, A]) gather() (batch []*question[Q, A]) {
+	var names map[[32]byte]bool
+	left := g.waiting[:0]
+	for _, q := range g.waiting {
+		name, ok := g.apart(q.ask)
+		if len(batch) == groupSize || ok && names[name] {
+			left = append(left, q)
+			continue
+		}
+		if ok && names == nil {
+			names = make(map[[32]byte]bool, len(g.waiting))
+		}
+		if ok {
+			names[name] = true
+		}
+		batch = append(batch, q)
+	}
+	clear(g.waiting[len(left):])
+	g.waiting = left
+	return batch
+}
+
+// close waits for what is under way, refuses what waits, and what comes after.
 func (g *group[Q, A]) close() {
-	g.closed.Do(func() { close(g.closing) })
-	g.workers.Wait()
-}
-
-func (g *group[Q, A]) work() {
-	var held *question[Q, A] // came last, and had to be kept apart from those before
-	for {
-		var batch []*question[Q, A]
-		if batch, held = g.gather(held); batch == nil {
-			return
-		}
-		g.answer(batch)
-	}
-}
-
-// gather waits for a first question, unless one was held, and takes those that
-// wait with it, up to one that has to be kept apart, which is held. Nil is the
-// end.
-func (g *group[Q, A]) gather(first *question[Q, A]) (batch []*question[Q, A], held *question[Q, A]) {
-	if first == nil {
-		select {
-		case first = <-g.queue:
-		case <-g.closing:
-			return nil, nil
-		}
-	}
-	batch = append(batch, first)
-	names := make(map[[32]byte]bool, groupSize)
-	if name, ok := g.apart(first.ask); ok {
-		names[name] = true
-	}
-	for len(batch) < groupSize {
-		select {
-		case q := <-g.queue:
-			name, ok := g.apart(q.ask)
-			if ok && names[name] {
-				return batch, q
-			}
-			if ok {
-				names[name] = true
-			}
-			batch = append(batch, q)
-		default:
-			return batch, nil
-		}
-	}
-	return batch, nil
+	g.mu.Lock()
+	g.closed = true
+	waiting := g.waiting
+	g.waiting = nil
+	g.mu.Unlock()
+	g.finish(waiting, errClosed)
+	g.idle.Wait()
 }
 
 // answer asks for all at once. What the database refuses as a whole it is asked
-// one by one, so that nobody is refused for somebody else's question.
-func (g *group[Q, A]) answer(batch []*question[Q, A]) {
-	err := g.askAll(batch)
+// one by one, so that nobody is refused for somebody else's question; then each
+// question has its error.
+func (g *group[Q, A]) answer(ctx context.Context, batch []*question[Q, A]) error {
+	err := g.askAll(ctx, batch)
 	var refused *pgconn.PgError
-	if err != nil && len(batch) > 1 && errors.As(err, &refused) {
-		for i := range batch {
-			g.finish(batch[i:i+1], g.askAll(batch[i:i+1]))
-		}
-		return
+	if err == nil || len(batch) == 1 || !errors.As(err, &refused) {
+		return err
 	}
-	g.finish(batch, err)
+	for i := range batch {
+		batch[i].err = g.askAll(ctx, batch[i:i+1])
+	}
+	return nil
 }
 
-func (g *group[Q, A]) askAll(batch []*question[Q, A]) (err error) {
+func (g *group[Q, A]) askAll(ctx context.Context, batch []*question[Q, A]) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // here nobody else would, and the process would end
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
+	ctx, cancel := context.WithTimeout(ctx, groupTimeout)
 	defer cancel()
 	all := make([]Q, len(batch))
 	for i, q := range batch {
@@ -168,7 +186,9 @@ func (g *group[Q, A]) askAll(batch []*question[Q, A]) (err error) {
 
 func (g *group[Q, A]) finish(batch []*question[Q, A], err error) {
 	for _, q := range batch {
-		q.err = err
+		if err != nil {
+			q.err = err
+		}
 		close(q.done)
 	}
 }

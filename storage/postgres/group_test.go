@@ -94,7 +94,7 @@ func TestQuestionsThatComeMeanwhileShareOneStatement(t *testing.T) {
 			}
 		}
 		// One for each worker, then those that waited, in statements of bounded size.
-		if len(d.groups) > groupWorkers+3 {
+		if len(d.groups) > groupStatements+3 {
 			t.Errorf("%d questions were asked as %v", len(numbers), d.groups)
 		}
 		for _, g := range d.groups {

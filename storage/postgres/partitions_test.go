@@ -330,8 +330,10 @@ func TestLookUpsTouchThePartitionsOfTheirTimeOnly(t *testing.T) {
 		{"ActiveToken", postgres.ActiveTokenSQL, postgres.ActiveTokenArgs(i.Token.Digest, edgeCaller(), now), span("tokens", -1, 0)},
 		{"RevokeToken", postgres.RevokeTokenSQL, postgres.RevokeTokenArgs(i.Token.Digest, authz.Caller{}, event(authz.AuditTokenRevoked, now)), span("tokens", -1, 0)},
 		{"Tokens", postgres.TokensSQL, postgres.TokensArgs(shop, now, 10), span("tokens", -1, 0)},
-		{"RecordToken", postgres.RecordTokenSQL, postgres.RecordArgs(issue(now)), span("spent_proofs", 0, 0)},
-		{"RecordToken at the turn of an hour", postgres.RecordTokenSQL, postgres.RecordArgs(issue(hour)), span("spent_proofs", -1, 0)},
+		{"RecordToken alone", postgres.RecordAloneSQL, postgres.RecordAloneArgs(issue(now)), span("spent_proofs", 0, 0)},
+		{"RecordToken alone at the turn of an hour", postgres.RecordAloneSQL, postgres.RecordAloneArgs(issue(hour)), span("spent_proofs", -1, 0)},
+		{"RecordToken", postgres.RecordTokenSQL, postgres.RecordTokenArgs(issue(now)), nil},
+		{"RecordToken at the turn of an hour", postgres.RecordTokenSQL, postgres.RecordTokenArgs(issue(hour)), span("spent_proofs", -1, 0)},
 		// Within an hour the unique index of its partition is enough.
 		{"AdmitCall", postgres.AdmitCallSQL, postgres.AdmitCallArgs(goodCallAt(t, store, i.Token, now), now), span("tokens", -1, 0)},
 		{"AdmitCall at the turn of an hour", postgres.AdmitCallSQL, postgres.AdmitCallArgs(goodCallAt(t, store, i.Token, hour), now),
@@ -369,8 +371,15 @@ func explain(t *testing.T, admin *pgx.Conn, sql string, args []any) string {
 	var places []string
 	for i, arg := range args {
 		places = append(places, fmt.Sprintf("$%d", i+1))
-		if id, ok := arg.([16]byte); ok {
-			arg = authz.JTI(id).String()
+		switch value := arg.(type) {
+		case [16]byte:
+			arg = authz.JTI(value).String()
+		case [][16]byte:
+			var ids []string
+			for _, id := range value {
+				ids = append(ids, authz.JTI(id).String())
+			}
+			arg = ids
 		}
 		literals = append(literals, arg)
 	}

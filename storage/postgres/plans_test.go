@@ -63,8 +63,11 @@ func onlyByDigest(t *testing.T, admin *pgx.Conn, store *postgres.Store, now time
 	look("AdmitCall", postgres.AdmitCallSQL, postgres.AdmitCallArgs(goodCall(t, store, i.Token), now))
 	look("ActiveToken", postgres.ActiveTokenSQL, postgres.ActiveTokenArgs(i.Token.Digest, edgeCaller(), now))
 	look("RevokeToken", postgres.RevokeTokenSQL, postgres.RevokeTokenArgs(i.Token.Digest, authz.Caller{}, event(authz.AuditTokenRevoked, now)))
-	look("RecordToken", postgres.RecordTokenSQL, postgres.RecordArgs(i))
+	look("RecordToken alone", postgres.RecordAloneSQL, postgres.RecordAloneArgs(i))
 	p := i.Proof
+	turn := issue(now)
+	turn.Proof.IssuedAt = now.Truncate(time.Hour)
+	look("RecordToken at the turn of an hour", postgres.RecordTokenSQL, postgres.RecordTokenArgs(turn))
 	look("Spend", postgres.SpendProofSQL, []any{p.Digest[:], p.IssuedAt, p.IssuedAt.Add(-p.Window), p.IssuedAt.Add(p.Window)})
 }
 

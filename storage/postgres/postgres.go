@@ -26,8 +26,11 @@ var ErrSchema = errors.New("the database's schema is not the one that this build
 
 // Store is an authz.Store. It is safe for concurrent use.
 type Store struct {
-	pool  *pgxpool.Pool
-	calls *group[admitting, authz.Verdict]
+	pool *pgxpool.Pool
+	// What requests ask at the same time, they ask in one statement.
+	calls   *group[admitting, authz.Verdict]
+	records *group[authz.Issue, recorded]
+	lookups *group[lookup, found]
 }
 
 var _ authz.Store = (*Store)(nil)
@@ -137,6 +140,8 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	}
 	s := &Store{pool: pool}
 	s.calls = newGroup(s.admitCalls, proofOf)
+	s.records = newGroup(s.recordTokens, issueName)
+	s.lookups = newGroup(s.activeTokens, nothingApart)
 	return s, nil
 }
 
@@ -161,6 +166,8 @@ func checkSchema(ctx context.Context, config *pgx.ConnConfig) error {
 // Close waits for what is under way and closes all connections.
 func (s *Store) Close() {
 	s.calls.close()
+	s.records.close()
+	s.lookups.close()
 	s.pool.Close()
 }
 

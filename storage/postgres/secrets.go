@@ -19,28 +19,29 @@ const inForce = `not s.ended and (s.expires_at is null or s.expires_at > $1)`
 // moment before by what was taken away gets nothing any more. That a secret has run
 // out since then does no harm. What is not kept here, keys at a URL and a name in a
 // certificate, is as it was while the revision is.
-func stillProvenSQL(credential, generation, revision string) string {
-	return registeredStillSQL(generation) + ` and` + provenStillSQL(credential, revision)
+func stillProvenSQL(credential, generation, authRevision, revision string) string {
+	return registeredStillSQL(generation, revision) + ` and (` + revision + ` <> 0 or` + provenStillSQL(credential, authRevision) + `)`
 }
 
 // callerSQL is stillProvenSQL for those too whom a listener knows without a
 // credential.
-func callerSQL(credential, generation, revision string) string {
-	return registeredStillSQL(generation) + ` and (` + credential + `::text is null or` + provenStillSQL(credential, revision) + `)`
+func callerSQL(credential, generation, authRevision, revision string) string {
+	return registeredStillSQL(generation, revision) + ` and (` + revision + ` <> 0 or ` + credential + `::text is null or` + provenStillSQL(credential, authRevision) + `)`
 }
 
-func registeredStillSQL(generation string) string {
+// A client that was read for an earlier request is held to all that was read.
+func registeredStillSQL(generation, revision string) string {
 	return `
-  c.disabled_at is null and c.generation = ` + generation
+  c.disabled_at is null and c.generation = ` + generation + ` and (` + revision + ` = 0 or c.revision = ` + revision + `)`
 }
 
-func provenStillSQL(credential, revision string) string {
+func provenStillSQL(credential, authRevision string) string {
 	return `
   case
     when c.token_endpoint_auth_method in ('client_secret_basic', 'client_secret_post') then exists (
       select from authz.client_secrets s where s.client_id = c.id and not s.ended and encode(substr(s.digest, 1, 6), 'hex') = ` + credential + `)
     when c.key_names is not null then ` + credential + ` = any (c.key_names)
-    else ` + credential + `::text is not null and c.auth_revision = ` + revision + `
+    else ` + credential + `::text is not null and c.auth_revision = ` + authRevision + `
   end`
 }
 

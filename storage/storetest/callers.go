@@ -70,7 +70,7 @@ func revokeTokens(t *testing.T, w *world) {
 func (w *world) asks(t *testing.T, caller authz.Caller, theirs, own authz.Token) map[string]func() error {
 	issue := func() authz.Issue {
 		i := w.issueFor(caller.ClientID, w.now)
-		i.Token.Credential, i.Generation, i.AuthRevision = caller.Credential, caller.Generation, caller.AuthRevision
+		i.Token.Credential, i.Generation, i.AuthRevision, i.Revision = caller.Credential, caller.Generation, caller.AuthRevision, caller.Revision
 		return i
 	}
 	asserted := issue()

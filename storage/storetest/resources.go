@@ -221,7 +221,7 @@ func revisions(t *testing.T, w *world) {
 	seen := map[int64]bool{}
 	see := func(r *authz.Resource) {
 		t.Helper()
-		if r.Revision <= 0 || seen[r.Revision] {
+		if r.Revision == 0 || seen[r.Revision] {
 			t.Errorf("revision %d was there before", r.Revision)
 		}
 		seen[r.Revision] = true

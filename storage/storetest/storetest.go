@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"ClientCertificates": clientCertificates(),
 		"Assertions":         assertions(),
 		"Callers":            callers(),
+		"Client revisions":   clientRevisions(),
 		"Resources":          resources(),
 		"SigningKeys":        signingKeys(),
 		"Upkeep":             upkeep(),
