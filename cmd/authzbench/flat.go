@@ -79,9 +79,11 @@ func (b *bench) measureFlat(ctx context.Context, r *report) (err error) {
 			if err := b.alternate(ctx, []*series{empty, filled}); err != nil {
 				return err
 			}
-			r.Flat.Rows = append(r.Flat.Rows, flatRow{
+			result := flatRow{
 				Row: one.name, Connections: connections, Ratio: filled.ratio(empty), Empty: empty.result(), Filled: filled.result(),
-			})
+			}
+			b.say(fmt.Sprintf("%.2f of what there is with empty tables", result.Ratio)) // a long run that fails has said something
+			r.Flat.Rows = append(r.Flat.Rows, result)
 		}
 	}
 	_, r.ServerPeak = memory(full.server.pid())
