@@ -51,7 +51,7 @@ func parseAmounts(text string) (*amounts, error) {
 // held in its own memory, and checkpoints come by time. After each checkpoint the
 // first write to a page logs the whole of it, and digests fall on any page.
 func (a amounts) settings() map[string]string {
-	const tokenBytes = 420 // with its indexes
+	const tokenBytes = 600 // with its indexes, and a share of all else, so that nothing is evicted
 	return map[string]string{
 		"shared_buffers":     fmt.Sprintf("%dMB", 128+a.Tokens*tokenBytes>>20),
 		"max_wal_size":       "32GB",
