@@ -31,16 +31,34 @@ type flatRow struct {
 	Filled      result  `json:"filled"`
 }
 
-// flatRows ask the empty database for the same few tokens, and the filled one for
-// any that it has.
+// flatRows are those of the other benchmark, of one client and of a few tokens; and
+// those whose names end in any, of any client and of any token that the tables were
+// filled with, at random, beside the same few on the empty database.
 func flatRows() []row {
 	return []row{
 		{name: "token", make: (*kit).boundRequests, check: isToken("DPoP")},
 		{name: "token-any", make: (*kit).boundRequestsOfAny, check: isAnyToken},
 		{name: "introspect-jwt", make: introspectionsOf(jwtOf), again: true, check: isActive},
 		{name: "introspect-opaque", make: introspectionsOf(opaque), again: true, check: isActive},
+		{name: "introspect-any", make: ofAny(introspectionsOf(func(string) bool { return true })), again: true, check: isActive},
 		{name: "verify", internal: true, make: (*kit).verifications, check: isAdmitted},
+		{name: "verify-any", internal: true, make: ofAny((*kit).verifications), check: isAdmitted},
 		{name: dropRow, make: (*kit).boundRequests, check: isToken("DPoP")},
+	}
+}
+
+// ofAny makes requests of other tokens than the few.
+func ofAny(make func(*kit, *server, int) ([][]byte, error)) func(*kit, *server, int) ([][]byte, error) {
+	return func(k *kit, s *server, n int) ([][]byte, error) {
+		if k.filled == nil {
+			return make(k, s, n)
+		}
+		other := *k
+		var err error
+		if other.tokens, err = k.filled.anyTokens(n); err != nil {
+			return nil, err
+		}
+		return make(&other, s, n)
 	}
 }
 

@@ -135,34 +135,23 @@ func (k *kit) revoked(ctx context.Context) (n int, err error) {
 func opaque(token string) bool { return !jwtOf(token) }
 
 func introspectionsOf(form func(string) bool) func(*kit, *server, int) ([][]byte, error) {
-	return func(k *kit, s *server, n int) ([][]byte, error) {
+	return func(k *kit, s *server, _ int) ([][]byte, error) {
 		credentials := basic(gateway, k.secrets[gateway])
-		tokens, err := k.live(n, form)
 		var requests [][]byte
-		for _, token := range tokens {
-			requests = append(requests, post(s.public, pathIntrospect, "token="+token, "Authorization", credentials))
+		for _, token := range k.tokens {
+			if form(token) {
+				requests = append(requests, post(s.public, pathIntrospect, "token="+token, "Authorization", credentials))
+			}
 		}
-		return requests, err
+		return requests, nil
 	}
-}
-
-// live are tokens of this form: the few that there are, or n of those that the tables
-// were filled with, other ones each time.
-func (k *kit) live(n int, form func(string) bool) ([]string, error) {
-	if k.filled != nil {
-		return k.filled.anyTokens(n, form)
-	}
-	return slices.DeleteFunc(slices.Clone(k.tokens), func(token string) bool { return !form(token) }), nil
 }
 
 // verifications are calls that a gateway asks about, each with a proof of its own.
 func (k *kit) verifications(s *server, n int) ([][]byte, error) {
 	credentials := basic(gateway, k.secrets[gateway])
 	host, path, _ := strings.Cut(strings.TrimPrefix(callURL, "https://"), "/")
-	tokens, err := k.live(n, jwtOf)
-	if err != nil {
-		return nil, err
-	}
+	tokens := slices.DeleteFunc(slices.Clone(k.tokens), opaque)
 	return inParallel(n, func(i int) ([]byte, error) {
 		token := tokens[i%len(tokens)]
 		proof, err := k.dpop.Proof("POST", callURL, time.Now(), dpopbind.ProofOptions{AccessToken: token})
