@@ -44,7 +44,7 @@ func measureAll(ctx context.Context, o options, progress io.Writer) (r *report, 
 	if err != nil {
 		return nil, fmt.Errorf("registering: %w", err)
 	}
-	b.kit = &kit{registered: registered}
+	b.kit = &kit{registered: registered, databaseURL: b.databaseURL}
 	if b.kit.db, err = pgx.Connect(ctx, b.databaseURL); err != nil {
 		return nil, fmt.Errorf("connecting to the database: %w", err)
 	}
@@ -57,6 +57,9 @@ func measureAll(ctx context.Context, o options, progress io.Writer) (r *report, 
 	}
 	if b.launcher != nil {
 		defer func() { err = errors.Join(err, b.server.child.stop()) }()
+	}
+	if o.fill != nil {
+		return r, b.measureFlat(ctx, r)
 	}
 	if err := b.startFloor(ctx); err != nil {
 		return nil, err
@@ -78,7 +81,7 @@ func (b *bench) openPostgres(ctx context.Context) (end func() error, err error) 
 		return end, err
 	}
 	b.say("starting a private Postgres")
-	pg, err := pgdev.Start(ctx, pgdev.Options{Settings: map[string]string{"synchronous_commit": "on"}})
+	pg, err := pgdev.Start(ctx, pgdev.Options{Settings: b.o.settings})
 	if err != nil {
 		return nil, err
 	}
@@ -101,12 +104,14 @@ func (b *bench) startServer(ctx context.Context, r *report) (err error) {
 	if b.launcher, err = newLauncher(ctx, b.dir, b.o); err != nil {
 		return err
 	}
-	b.say("timing its start")
-	times, err := b.launcher.startTimes(ctx, b.databaseURL, starts)
-	if err != nil {
-		return err
+	if b.o.fill == nil {
+		b.say("timing its start")
+		times, err := b.launcher.startTimes(ctx, b.databaseURL, starts)
+		if err != nil {
+			return err
+		}
+		r.addStarts(times)
 	}
-	r.addStarts(times)
 	if b.o.profile != "" {
 		if b.launcher.profiler, err = freeAddress(); err != nil {
 			return err
@@ -198,15 +203,25 @@ func (b *bench) serverPID() int {
 
 func (b *bench) say(text string) { fmt.Fprintf(b.progress, "authzbench: %s\n", text) }
 
-// takeTurns lets the rows of a group have their turns, first to warm up, and then
-// each round in the other order.
+// takeTurns lets the rows of a group have their turns.
 func (b *bench) takeTurns(ctx context.Context, g group, connections int) ([]*series, error) {
 	b.say(fmt.Sprintf("%s and its company, %d connections", g[0].name, connections))
 	all := make([]*series, len(g))
 	for i, r := range g {
-		all[i] = &series{row: r, connections: connections}
-		if _, err := b.takeTurn(ctx, all[i], b.o.duration/3); err != nil {
-			return nil, err
+		all[i] = &series{row: r, connections: connections, kit: b.kit, on: b.server, pid: b.serverPID()}
+		if r.floor {
+			all[i].on, all[i].pid = b.floor, b.floor.pid()
+		}
+	}
+	return all, b.alternate(ctx, all)
+}
+
+// alternate lets each have a turn to warm up, and then one in each round, whose
+// order is that of the round before in reverse.
+func (b *bench) alternate(ctx context.Context, all []*series) error {
+	for _, s := range all {
+		if _, err := b.takeTurn(ctx, s, b.o.duration/3); err != nil {
+			return err
 		}
 	}
 	for round := range b.o.rounds {
@@ -216,42 +231,47 @@ func (b *bench) takeTurns(ctx context.Context, g group, connections int) ([]*ser
 			}
 			o, err := b.takeTurn(ctx, all[i], b.o.duration)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			all[i].rounds = append(all[i].rounds, o)
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // takeTurn makes the requests of one turn, and then sends them.
 func (b *bench) takeTurn(ctx context.Context, s *series, duration time.Duration) (outcome, error) {
-	on, pid := b.server, b.serverPID()
-	if s.row.floor {
-		on, pid = b.floor, b.floor.pid()
-	}
+	on := s.on
 	address := on.public
 	if s.row.internal {
 		address = on.internal
 	}
 	name := fmt.Sprint(s.row.name, s.connections)
 	enough := int(max(b.rates[name], 2000)*1.5*duration.Seconds()) + 10*s.connections
-	requests, err := s.row.make(b.kit, on, enough)
+	requests, err := s.row.make(s.kit, on, enough)
 	if err != nil {
 		return outcome{}, fmt.Errorf("%s: %w", s.row.name, err)
 	}
-	before, err := s.count(ctx, b.kit)
+	before, err := s.count(ctx)
+	if err != nil {
+		return outcome{}, err
+	}
+	wal, err := walPosition(ctx, s.kit.db)
 	if err != nil {
 		return outcome{}, err
 	}
 	o, err := turn{
 		address: address, connections: s.connections, requests: requests, again: s.row.again, until: duration,
-		check: s.row.check, serverPID: pid, postgresPID: b.postgresPID,
+		check: s.row.check, serverPID: s.pid, postgresPID: b.postgresPID,
 	}.run(ctx)
 	if err != nil {
 		return outcome{}, fmt.Errorf("%s: %w", s.row.name, err)
 	}
-	if after, err := s.count(ctx, b.kit); err != nil {
+	if o.wal, err = walPosition(ctx, s.kit.db); err != nil {
+		return outcome{}, err
+	}
+	o.wal -= wal
+	if after, err := s.count(ctx); err != nil {
 		return outcome{}, err
 	} else if s.row.count != nil && after-before != len(o.latencies) {
 		return outcome{}, fmt.Errorf("%s: %d were answered for, and %d done", s.row.name, len(o.latencies), after-before)
@@ -260,6 +280,6 @@ func (b *bench) takeTurn(ctx context.Context, s *series, duration time.Duration)
 		on.child.emptyLog()
 	}
 	b.rates[name] = o.perSecond()
-	s.memory, _ = memory(pid)
+	s.memory, _ = memory(s.pid)
 	return o, nil
 }

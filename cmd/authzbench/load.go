@@ -30,6 +30,7 @@ type outcome struct {
 	latencies              []time.Duration
 	took                   time.Duration
 	server, postgres, load time.Duration // CPU
+	wal                    int64         // bytes that Postgres logged, of whatever else it did too
 	kept                   []string
 }
 

@@ -11,8 +11,13 @@
 // floor take turns of a second or so, so that what else the machine does slows
 // both, and the median of their ratios is what holds on another machine.
 //
-// Not measured: TLS, networks, a Postgres on another machine, many clients (each
-// kind of request is one client's), and tables that are full. Requests are made,
+// With --fill there are no floors. A second database of the same Postgres is filled
+// with millions of live tokens, clients and spent proofs, and a server on it takes
+// turns with the one on the empty database: the ratio is what full tables cost.
+// Partitions of a day that is over are then dropped under load.
+//
+// Not measured: TLS, networks, and a Postgres on another machine; without --fill many
+// clients (each kind of request is one client's) and full tables. Requests are made,
 // and proofs are signed, before the clock starts; the load takes its share of the
 // same cores all the same.
 //
@@ -28,6 +33,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -88,10 +94,13 @@ type options struct {
 	issuer, public, internal string
 	databaseURL              string // of its database, or of another one on a Postgres that is given
 	serverPID, postgresPID   int
+
+	fill     *amounts          // nil: floors are measured, and not what full tables change
+	settings map[string]string // of the private Postgres
 }
 
 func parseOptions(args []string, errOut io.Writer) (options, error) {
-	o := options{connections: []int{1, 16, 64}}
+	o := options{connections: []int{1, 16, 64}, settings: map[string]string{}}
 	f := flag.NewFlagSet("authzbench", flag.ContinueOnError)
 	f.SetOutput(errOut)
 	f.DurationVar(&o.duration, "duration", time.Second, "how long one turn of a server or a floor takes")
@@ -102,7 +111,18 @@ func parseOptions(args []string, errOut io.Writer) (options, error) {
 	})
 	f.Func("only", "rows to measure, comma-separated (default all): "+strings.Join(rowNames(), ", "), func(text string) error {
 		o.only = strings.Split(text, ",")
-		return knownRows(o.only)
+		return nil
+	})
+	f.Func("fill", "instead of floors, measure what full tables change: on two databases in turn, one of which is filled before with `tokens=10000000,clients=100000,proofs=1000000`, and with events=… and hourly=… of each hour of a day that is over", func(text string) (err error) {
+		o.fill, err = parseAmounts(text)
+		return err
+	})
+	f.Func("setting", "a `name=value` of the private Postgres, any number of times", func(text string) error {
+		name, value, ok := strings.Cut(text, "=")
+		if o.settings[name] = value; !ok {
+			return errors.New("name=value")
+		}
+		return nil
 	})
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.StringVar(&o.program, "authz", "", "the authz program to measure (default: build it from this module)")
@@ -120,7 +140,18 @@ func parseOptions(args []string, errOut io.Writer) (options, error) {
 	if f.NArg() > 0 {
 		return options{}, fmt.Errorf("there are no arguments: %q", f.Args())
 	}
+	o.completeSettings()
 	return o, o.validate()
+}
+
+// completeSettings keeps those that were given.
+func (o *options) completeSettings() {
+	wanted := map[string]string{"synchronous_commit": "on"}
+	if o.fill != nil {
+		maps.Copy(wanted, o.fill.settings())
+	}
+	maps.Copy(wanted, o.settings)
+	o.settings = wanted
 }
 
 func (o *options) validate() error {
@@ -129,6 +160,12 @@ func (o *options) validate() error {
 	}
 	if o.duration > maxTurn {
 		return fmt.Errorf("--duration is %s at most: proofs are signed before the turn, and live for a minute", maxTurn)
+	}
+	if err := knownRows(o.only, o.rows()); err != nil {
+		return err
+	}
+	if o.fill != nil && (o.issuer != "" || o.profile != "") {
+		return errors.New("--fill makes servers and databases of its own: it takes neither --issuer nor --profile")
 	}
 	if o.issuer == "" {
 		if o.public != "" || o.internal != "" || o.serverPID != 0 {
@@ -153,6 +190,14 @@ func (o *options) validate() error {
 		o.public = host
 	}
 	return nil
+}
+
+// rows are those that can be measured.
+func (o *options) rows() []string {
+	if o.fill != nil {
+		return flatNames()
+	}
+	return rowNames()
 }
 
 // maxTurn leaves proofs time to be sent before they expire, the signing of as many

@@ -25,11 +25,12 @@ const (
 	scope       = "label:create"
 	callURL     = resourceURI + "/labels"
 
-	boundClient  = "authzbench-bound"
-	opaqueClient = "authzbench-opaque"
-	bearerClient = "authzbench-bearer"
-	keyClient    = "authzbench-key" // private_key_jwt
-	gateway      = "authzbench-gateway"
+	clientPrefix = "authzbench-"
+	boundClient  = clientPrefix + "bound"
+	opaqueClient = clientPrefix + "opaque"
+	bearerClient = clientPrefix + "bearer"
+	keyClient    = clientPrefix + "key" // private_key_jwt
+	gateway      = clientPrefix + "gateway"
 )
 
 // registered is what the load needs of it.

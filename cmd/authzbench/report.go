@@ -26,6 +26,7 @@ type report struct {
 	ServerPeak        int64     `json:"server_peak_bytes"`
 	DPoPAdds          *float64  `json:"dpop_adds_p50_us,omitempty"` // to a token request, at one connection
 	Rows              []result  `json:"rows"`
+	Flat              *flat     `json:"flat,omitempty"`
 	Targets           []target  `json:"targets"`
 }
 
@@ -43,6 +44,7 @@ type result struct {
 	ServerCPU   float64 `json:"server_cpu_us"` // or the floor's
 	PostgresCPU float64 `json:"postgres_cpu_us"`
 	LoadCPU     float64 `json:"load_cpu_us"`
+	WAL         float64 `json:"wal_bytes"`             // a request, and what else Postgres logged meanwhile
 	Memory      int64   `json:"memory_bytes"`          // resident, after the row
 	RoundTrips  *int    `json:"round_trips,omitempty"` // to Postgres, of one request that comes alone
 }
@@ -51,16 +53,19 @@ type result struct {
 type series struct {
 	row         row
 	connections int
+	kit         *kit
+	on          *server
+	pid         int // on's process
 	rounds      []outcome
 	memory      int64
 }
 
 // count is of the row, and 0 where it has none.
-func (s *series) count(ctx context.Context, k *kit) (int, error) {
+func (s *series) count(ctx context.Context) (int, error) {
 	if s.row.count == nil {
 		return 0, nil
 	}
-	return s.row.count(k, ctx)
+	return s.row.count(s.kit, ctx)
 }
 
 func (b *bench) newReport(ctx context.Context) (*report, error) {
@@ -109,6 +114,7 @@ func (s *series) result() result {
 	for _, o := range s.rounds {
 		all.latencies = append(all.latencies, o.latencies...)
 		all.took += o.took
+		all.wal += o.wal
 		all.server, all.postgres, all.load = all.server+o.server, all.postgres+o.postgres, all.load+o.load
 	}
 	n := len(all.latencies)
@@ -116,7 +122,7 @@ func (s *series) result() result {
 	return result{
 		Row: s.row.name, Connections: s.connections, Requests: n, PerSecond: all.perSecond(),
 		P50: micros(quantile(all.latencies, 50)), P95: micros(quantile(all.latencies, 95)), P99: micros(quantile(all.latencies, 99)),
-		ServerCPU: each(all.server), PostgresCPU: each(all.postgres), LoadCPU: each(all.load), Memory: s.memory,
+		ServerCPU: each(all.server), PostgresCPU: each(all.postgres), LoadCPU: each(all.load), WAL: float64(all.wal) / float64(n), Memory: s.memory,
 	}
 }
 
@@ -138,6 +144,20 @@ func (r *report) writeJSON(w io.Writer) error {
 func (r *report) writeTable(w io.Writer) error {
 	fmt.Fprintf(w, "%d CPUs, %s, %s, PostgreSQL %s, synchronous_commit = %s; %d rounds of %g s\n\n",
 		r.CPUs, r.Platform, r.Go, r.Postgres, r.SynchronousCommit, r.Rounds, r.TurnSeconds)
+	if r.Flat != nil {
+		r.Flat.writeTable(w)
+	} else {
+		r.writeRows(w)
+	}
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, one := range r.targets() {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", one.What, one.figure(), one.verdict())
+	}
+	return t.Flush()
+}
+
+func (r *report) writeRows(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "row\tconn.\treq/s\tratio\tp50 ms\tp95 ms\tp99 ms\tserver µs\tPostgres µs\tload µs\tMiB\ttrips\t")
 	for _, row := range r.Rows {
@@ -152,10 +172,4 @@ func (r *report) writeTable(w io.Writer) error {
 			row.P50/1000, row.P95/1000, row.P99/1000, row.ServerCPU, row.PostgresCPU, row.LoadCPU, row.Memory>>20, trips)
 	}
 	t.Flush()
-	fmt.Fprintln(w)
-	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, one := range r.targets() {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", one.What, one.figure(), one.verdict())
-	}
-	return t.Flush()
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	mathrand "math/rand/v2"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,9 +19,11 @@ import (
 // kit is what requests are made of.
 type kit struct {
 	*registered
-	db     *pgx.Conn // as the owner
-	server *server   // that issues tokens
-	tokens []string  // live ones, of both forms
+	databaseURL string    // the owner's
+	db          *pgx.Conn // as the owner
+	server      *server   // that issues tokens
+	tokens      []string  // live ones, of both forms
+	filled      *filled   // nil: the tables hold what was asked for, and no more
 }
 
 // liveTokens is how many tokens of each form are introspected, in turn.
@@ -58,9 +62,25 @@ func (k *kit) boundRequests(s *server, n int) ([][]byte, error) { return k.bound
 // bound asks for DPoP-bound tokens, each with a proof of its own.
 func (k *kit) bound(s *server, client string, n int) ([][]byte, error) {
 	credentials := basic(client, k.secrets[client])
+	return k.boundBy(s, n, func() string { return credentials })
+}
+
+// boundRequestsOfAny are of all clients that the tables were filled with, in no
+// order; where there are none, of one.
+func (k *kit) boundRequestsOfAny(s *server, n int) ([][]byte, error) {
+	if k.filled == nil {
+		return k.boundRequests(s, n)
+	}
+	return k.boundBy(s, n, func() string {
+		c := mathrand.IntN(k.filled.Clients)
+		return basic(k.filled.clientID(c), k.filled.secret(c))
+	})
+}
+
+func (k *kit) boundBy(s *server, n int, credentials func() string) ([][]byte, error) {
 	return inParallel(n, func(int) ([]byte, error) {
 		proof, err := k.dpop.Proof("POST", s.issuer+pathToken, time.Now(), dpopbind.ProofOptions{})
-		return post(s.public, pathToken, tokenForm, "Authorization", credentials, "DPoP", proof), err
+		return post(s.public, pathToken, tokenForm, "Authorization", credentials(), "DPoP", proof), err
 	})
 }
 
@@ -131,12 +151,7 @@ func introspectionsOf(form func(string) bool) func(*kit, *server, int) ([][]byte
 func (k *kit) verifications(s *server, n int) ([][]byte, error) {
 	credentials := basic(gateway, k.secrets[gateway])
 	host, path, _ := strings.Cut(strings.TrimPrefix(callURL, "https://"), "/")
-	var tokens []string
-	for _, token := range k.tokens {
-		if jwtOf(token) {
-			tokens = append(tokens, token)
-		}
-	}
+	tokens := slices.DeleteFunc(slices.Clone(k.tokens), opaque)
 	return inParallel(n, func(i int) ([]byte, error) {
 		token := tokens[i%len(tokens)]
 		proof, err := k.dpop.Proof("POST", callURL, time.Now(), dpopbind.ProofOptions{AccessToken: token})

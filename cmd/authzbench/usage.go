@@ -2,12 +2,21 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
+
+// walPosition is how many bytes Postgres has logged in its life.
+func walPosition(ctx context.Context, db *pgx.Conn) (n int64, err error) {
+	err = db.QueryRow(ctx, `select (pg_current_wal_insert_lsn() - '0/0')::bigint`).Scan(&n)
+	return n, err
+}
 
 // What processes have used so far is read from Linux' /proc. Elsewhere, and of a
 // process that is not known (0), it is nothing.
