@@ -54,3 +54,5 @@ exception when lock_not_available then
   return false;
 end
 $$;
+
+update authz.oldest_build set version = 8;
