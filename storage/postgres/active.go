@@ -3,27 +3,23 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/cargokey/authz/authz"
 )
 
-// One statement answers for many tokens, and for who asks: it looks what those are
-// once, and each token up by its digest alone. A token of a client or a resource that
+// One statement answers one caller for many tokens, each of which it looks up by its
+// digest alone. A token of a client or a resource that
 // was registered anew under an old name carries another generation.
 //
 // What is known of a token's client, resource and keys comes by sub-selects, which are
 // by one index each: as joins, and for one token alone, they took twice as long. The
 // offset keeps them apart from the partitions: each would have them for itself.
 var activeTokensSQL = `
-select
-  (select array_agg(exists (select from authz.clients c where c.id = a.id and` + callerSQL("a.revision") + `) order by a.n)
-   from unnest($1::text[], $2::bigint[]) with ordinality a (id, revision, n)),
-  ` + readTokenColumns + `
+select exists (select from authz.clients c where c.id = $1 and` + callerSQL("$2") + `), ` + readTokenColumns + `
 from (select) one
 left join lateral (
   select t.*,
@@ -59,36 +55,42 @@ func (s *Store) ActiveToken(ctx context.Context, digest authz.Digest, gateway au
 	return answer.token, answer.err
 }
 
-// nothingApart is for questions of which any number may share a statement.
-func nothingApart(lookup) (name [32]byte, ok bool) { return [32]byte{}, false }
+// sameCaller tells whether two share a statement.
+func sameCaller(a, b lookup) bool {
+	return a.gateway.ClientID == b.gateway.ClientID && a.gateway.Revision == b.gateway.Revision
+}
 
 func (s *Store) activeTokens(ctx context.Context, lookups []lookup) ([]found, error) {
-	callers := callersOf(lookups)
-	rows, err := s.pool.Query(ctx, activeTokensSQL, activeTokensArgs(callers, lookups)...)
+	rows, err := s.pool.Query(ctx, activeTokensSQL, activeTokensArgs(lookups)...)
 	if err != nil {
 		return nil, err
 	}
-	var current []bool
+	var current bool
 	tokens := make(map[authz.Digest]*authz.Token, len(lookups))
-	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
-		if row.RawValues()[1] == nil { // none is active
-			return struct{}{}, row.Scan(append([]any{&current}, make([]any, len(row.RawValues())-1)...)...)
+	n := 0
+	for rows.Next() {
+		if n++; rows.RawValues()[1] == nil { // none is active
+			err = rows.Scan(append([]any{&current}, make([]any, len(rows.RawValues())-1)...)...)
+			break
 		}
-		t, err := scanTokenBetween(row, []any{&current}, nil)
-		if err == nil {
-			tokens[t.Digest] = t
+		var t *authz.Token
+		if t, err = scanTokenBetween(rows, []any{&current}, nil); err != nil {
+			break
 		}
-		return struct{}{}, err
-	})
-	if err == nil && len(current) != len(callers) {
-		err = fmt.Errorf("%d verdicts for %d callers", len(current), len(callers))
+		tokens[t.Digest] = t
 	}
-	if err != nil {
+	rows.Close()
+	switch {
+	case err != nil:
 		return nil, err
+	case rows.Err() != nil:
+		return nil, rows.Err()
+	case n == 0:
+		return nil, errors.New("the database says nothing of the caller")
 	}
 	all := make([]found, len(lookups))
 	for i, l := range lookups {
-		if !current[slices.Index(callers, callerOf(l))] {
+		if !current {
 			all[i].err = authz.ErrClientGone
 			continue
 		}
@@ -107,30 +109,8 @@ func (l lookup) answer(t *authz.Token) found {
 	return found{token: &token}
 }
 
-// caller is what a statement needs to know of one.
-type caller struct {
-	id       string
-	revision int64
-}
-
-func callerOf(l lookup) caller { return caller{l.gateway.ClientID, l.gateway.Revision} }
-
-// callersOf are those who ask, which are few.
-func callersOf(lookups []lookup) []caller {
-	var all []caller
-	for _, l := range lookups {
-		if c := callerOf(l); !slices.Contains(all, c) {
-			all = append(all, c)
-		}
-	}
-	return all
-}
-
-func activeTokensArgs(callers []caller, lookups []lookup) []any {
-	ids, revisions := make([]string, len(callers)), make([]int64, len(callers))
-	for i, c := range callers {
-		ids[i], revisions[i] = c.id, c.revision
-	}
+// activeTokensArgs are the parameters for lookups of one caller.
+func activeTokensArgs(lookups []lookup) []any {
 	digests := make([][]byte, len(lookups))
 	earliest := lookups[0].now
 	from, to := liveRange(earliest)
@@ -142,7 +122,8 @@ func activeTokensArgs(callers []caller, lookups []lookup) []any {
 			earliest = l.now
 		}
 	}
-	return []any{ids, revisions, digests, from, to, earliest}
+	by := &lookups[0].gateway
+	return []any{by.ClientID, by.Revision, digests, from, to, earliest}
 }
 
 // widen makes a liveRange that of another moment too.

@@ -50,8 +50,7 @@ func RecordTokenArgs(issue authz.Issue) []any {
 
 // ActiveTokenArgs are the parameters for one look-up alone.
 func ActiveTokenArgs(digest authz.Digest, gateway authz.Caller, now time.Time) []any {
-	l := []lookup{{digest, gateway, now}}
-	return activeTokensArgs(callersOf(l), l)
+	return activeTokensArgs([]lookup{{digest, gateway, now}})
 }
 
 // AdmitCallArgs are the parameters for one call alone.

@@ -12,20 +12,26 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// group joins what many requests ask at the same time into one statement: while
-// groupStatements are under way, the next ones gather. Nobody waits for company: a
-// request that comes alone goes alone, at once, and by itself. It is for statements
-// whose cost lies in their beginning and their commit rather than in their rows.
+// group joins what many requests ask at the same time into one statement: while one
+// is under way, the next ones gather. Nobody waits for company: a request that comes
+// alone goes alone, at once, and by itself. It is for statements whose cost lies in
+// their beginning and their commit rather than in their rows.
+//
+// Where a statement takes long, since its disk is slow or its connection dead, others
+// do not wait for its end.
 type group[Q, A any] struct {
 	// do answers all questions or, where it fails, none.
 	do func(context.Context, []Q) ([]A, error)
 	// apart names what two questions of one statement must not share; ok is
 	// false where there is no such thing.
 	apart func(Q) (name [32]byte, ok bool)
+	// alike tells whether two questions may share a statement.
+	alike func(a, b Q) bool
 
 	mu       sync.Mutex
 	waiting  []*question[Q, A]
-	underWay int // statements
+	underWay int       // statements
+	latest   time.Time // when the last one of them began
 	closed   bool
 	idle     sync.WaitGroup // of statements
 }
@@ -41,17 +47,24 @@ type question[Q, A any] struct {
 const (
 	// groupSize bounds a statement, so that none keeps others waiting long.
 	groupSize = 64
-	// groupStatements is how many are under way at a time. With more, groups would be
-	// smaller and the database's work greater.
-	groupStatements = 2
+	// groupPatience is how long one is under way before the next may begin beside it,
+	// and groupStatements how many may be. With more, groups would be smaller and the
+	// database's work greater.
+	groupPatience   = 10 * time.Millisecond
+	groupStatements = 4
 	// groupTimeout ends a statement whose askers have all gone.
 	groupTimeout = 5 * time.Second
 )
 
 var errClosed = errors.New("the store is closed")
 
+// newGroup makes one of questions that may all share a statement, as far as apart
+// says nothing else; apart may be nil.
 func newGroup[Q, A any](do func(context.Context, []Q) ([]A, error), apart func(Q) ([32]byte, bool)) *group[Q, A] {
-	return &group[Q, A]{do: do, apart: apart}
+	if apart == nil {
+		apart = func(Q) (none [32]byte, ok bool) { return none, false }
+	}
+	return &group[Q, A]{do: do, apart: apart, alike: func(Q, Q) bool { return true }}
 }
 
 // ask returns the answer. Where it fails it may be that the statement was carried
@@ -67,16 +80,19 @@ func (g *group[Q, A]) ask(ctx context.Context, ask Q) (A, error) {
 	case g.closed:
 		g.mu.Unlock()
 		return none, errClosed
-	case g.underWay < groupStatements:
-		g.underWay++
-		g.idle.Add(1)
+	case g.underWay == 0:
+		g.begins()
 		g.mu.Unlock()
 		q.err = g.answer(ctx, []*question[Q, A]{q})
-		g.next()
+		g.ends()
 		return q.answer, q.err
 	}
 	q.done = make(chan struct{})
 	g.waiting = append(g.waiting, q)
+	if g.underWay < groupStatements && time.Since(g.latest) > groupPatience {
+		g.begins()
+		g.together(g.gather())
+	}
 	g.mu.Unlock()
 	select {
 	case <-q.done:
@@ -96,30 +112,41 @@ func (g *group[Q, A]) leave(q *question[Q, A]) {
 	}
 }
 
-// next is called at the end of a statement: it begins that of those who wait.
-func (g *group[Q, A]) next() {
+func (g *group[Q, A]) begins() {
+	g.underWay++
+	g.idle.Add(1)
+	g.latest = time.Now()
+}
+
+// ends is called at the end of a statement: those who wait have theirs begun.
+func (g *group[Q, A]) ends() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	batch := g.gather()
-	if len(batch) == 0 {
-		g.underWay--
-		g.idle.Done()
-		return
+	g.underWay--
+	// The last of several leaves none who wait without a statement to wait for.
+	if batch := g.gather(); len(batch) > 0 {
+		g.begins()
+		g.together(batch)
 	}
+	g.idle.Done()
+}
+
+// together has a statement made for those who wait.
+func (g *group[Q, A]) together(batch []*question[Q, A]) {
 	go func() {
-		defer g.next()
+		defer g.ends()
 		g.finish(batch, g.answer(context.Background(), batch))
 	}()
 }
 
-// gather takes those that wait, up to groupSize; of those that have to be kept
-// apart, the first.
+// gather takes those that wait and may share a statement with the first, up to
+// groupSize; of those that have to be kept apart, the first.
 func (g *group[Q, A]) gather() (batch []*question[Q, A]) {
 	var names map[[32]byte]bool
 	left := g.waiting[:0]
 	for _, q := range g.waiting {
 		name, ok := g.apart(q.ask)
-		if len(batch) == groupSize || ok && names[name] {
+		if len(batch) == groupSize || ok && names[name] || len(batch) > 0 && !g.alike(batch[0].ask, q.ask) {
 			left = append(left, q)
 			continue
 		}

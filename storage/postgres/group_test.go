@@ -93,8 +93,8 @@ func TestQuestionsThatComeMeanwhileShareOneStatement(t *testing.T) {
 				t.Errorf("%d: %d, %v", n, answers[i], errs[i])
 			}
 		}
-		// One for each worker, then those that waited, in statements of bounded size.
-		if len(d.groups) > groupStatements+3 {
+		// One alone, then those that waited, in statements of bounded size.
+		if len(d.groups) != 3 {
 			t.Errorf("%d questions were asked as %v", len(numbers), d.groups)
 		}
 		for _, g := range d.groups {
@@ -150,18 +150,65 @@ func TestNobodyIsRefusedForSomebodyElsesQuestion(t *testing.T) {
 	})
 }
 
+func TestNobodyWaitsForAStatementThatTakesLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoubled(t)
+		const n = 10
+		took := make([]time.Duration, n)
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				start := time.Now()
+				if _, err := d.ask(t.Context(), i); err != nil {
+					t.Error(err)
+				}
+				took[i] = time.Since(start)
+			})
+			synctest.Wait()
+			time.Sleep(2 * groupPatience)
+		}
+		wg.Wait()
+		for i, took := range took {
+			// The first four have statements of their own; the others wait for the end of
+			// one, and then share the next.
+			if alone := took == time.Second; alone != (i < groupStatements) || took > 2*time.Second {
+				t.Errorf("question %d took %s", i, took)
+			}
+		}
+		if len(d.groups) != groupStatements+1 {
+			t.Errorf("asked as %v", d.groups)
+		}
+		d.close()
+	})
+}
+
+func TestQuestionsThatAreNotAlikeShareNoStatement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoubled(t)
+		d.alike = func(a, b int) bool { return a%2 == b%2 }
+		answers, errs := d.askAllAtOnce(t, 1, 2, 3, 4, 5, 6, 7, 8)
+		if !slices.Equal(answers, []int{2, 4, 6, 8, 10, 12, 14, 16}) || errors.Join(errs...) != nil {
+			t.Errorf("%v, %v", answers, errs)
+		}
+		if want := [][]int{{1}, {2, 4, 6, 8}, {3, 5, 7}}; !slices.EqualFunc(d.groups, want, slices.Equal) {
+			t.Errorf("asked as %v, want %v", d.groups, want)
+		}
+		d.close()
+	})
+}
+
 // Where nobody knows whether the statement was carried out, it is not asked again:
 // what it spent would count as spent before.
 func TestStatementOfUnknownOutcomeIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoubled(t)
 		_, errs := d.askAllAtOnce(t, 1, 2, 3, -1000, 5)
-		for i, want := range []error{nil, nil, errLost, errLost, errLost} {
+		for i, want := range []error{nil, errLost, errLost, errLost, errLost} {
 			if !errors.Is(errs[i], want) {
 				t.Errorf("question %d: %v, want %v", i, errs[i], want)
 			}
 		}
-		if len(d.groups) != 3 {
+		if len(d.groups) != 2 {
 			t.Errorf("asked %v", d.groups)
 		}
 		d.close()

@@ -107,7 +107,8 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	primaries.onSuccession(s.pool.Reset)
 	s.calls = newGroup(s.admitCalls, proofOf)
 	s.records = newGroup(s.recordTokens, issueName)
-	s.lookups = newGroup(s.activeTokens, nothingApart)
+	s.lookups = newGroup(s.activeTokens, nil)
+	s.lookups.alike = sameCaller
 	return s, nil
 }
 

@@ -170,7 +170,7 @@ func scanToken(row pgx.CollectableRow, after ...any) (*authz.Token, error) {
 
 // scanTokenBetween reads readTokenColumns, and what a statement has before and after
 // them.
-func scanTokenBetween(row pgx.CollectableRow, before, after []any) (*authz.Token, error) {
+func scanTokenBetween(row interface{ Scan(...any) error }, before, after []any) (*authz.Token, error) {
 	var (
 		t         authz.Token
 		jti       [16]byte
