@@ -19,12 +19,12 @@ type clientUse struct {
 	spent bool
 }
 
-type clientUseKey struct{}
-
 // useOf is nil for what is no request of an endpoint.
 func useOf(ctx context.Context) *clientUse {
-	use, _ := ctx.Value(clientUseKey{}).(*clientUse)
-	return use
+	if a := attemptOf(ctx); a != nil {
+		return &a.use
+	}
+	return nil
 }
 
 // maxAttempts bounds how often a request is answered anew for a client that changes
@@ -36,8 +36,7 @@ const maxAttempts = 3
 // either may be out of date. Nothing was spent and nothing was done till then.
 func again(h handlerFunc) handlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, ev *event) error {
-		use := &clientUse{}
-		r = r.WithContext(context.WithValue(r.Context(), clientUseKey{}, use))
+		use := useOf(r.Context())
 		err := h(w, r, ev)
 		for attempt := 1; err != nil; attempt++ {
 			changed := errors.Is(err, ErrClientGone)

@@ -38,7 +38,9 @@ func TestClientThatIsDisabledIsRefusedAtOnceOnEveryInstance(t *testing.T) {
 		"disabled": func(id string) error {
 			return w.owner.SetClientDisabled(t.Context(), id, true, operatorEvent(authz.AuditClientDisabled))
 		},
-		"deleted": func(id string) error { return w.owner.DeleteClient(t.Context(), id, operatorEvent(authz.AuditClientDeleted)) },
+		"deleted": func(id string) error {
+			return w.owner.DeleteClient(t.Context(), id, operatorEvent(authz.AuditClientDeleted))
+		},
 		"given another secret at once": func(id string) error {
 			return w.owner.RotateSecret(t.Context(), id, authz.DigestOf("another"), time.Time{}, operatorEvent(authz.AuditSecretRotated))
 		},

@@ -58,8 +58,8 @@ func (ev *event) authenticated() string {
 // endpoint is what all endpoints have in common: the request id, the error's
 // answer, one log line and the metrics.
 func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
-	return d.through(name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a := attemptOf(r.Context())
+	answer := again(h)
+	return d.through(name, func(w http.ResponseWriter, r *http.Request, a *attempt) {
 		ev := &event{endpoint: name, requestID: newRequestID(), remote: remoteHost(r), started: a.arrived}
 		w.Header().Set("X-Request-Id", ev.requestID)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -78,16 +78,17 @@ func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 		// What has begun is finished though its client may have gone: to break a
 		// statement off costs a connection to the database, and a stranger could
 		// break off any number. And no database is waited for without an end.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
+		ctx := context.WithValue(context.WithoutCancel(r.Context()), attemptKey{}, a)
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
-		if err := again(h)(rec, r.WithContext(ctx), ev); err != nil {
+		if err := answer(rec, r.WithContext(ctx), ev); err != nil {
 			ev.err = s.limited(ev, a, answerTo(err))
 			ev.err.write(rec)
 		} else {
 			a.whole = true
 			s.failures.proved(a, ev.authenticated())
 		}
-	}))
+	})
 }
 
 // requestTimeout bounds a request from its header on; it then gets a 503.

@@ -53,6 +53,7 @@ type attempt struct {
 	// tells that there is such a client.
 	clientID   string
 	registered bool
+	use        clientUse
 }
 
 type attemptKey struct{}

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -28,7 +29,7 @@ func parseForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if len(r.Header.Values("Content-Type")) != 1 {
 		return nil, errHTTP(http.StatusUnsupportedMediaType, "Send one Content-Type header: application/x-www-form-urlencoded.")
 	}
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/x-www-form-urlencoded" {
+	if !isForm(r.Header.Get("Content-Type")) {
 		return nil, errHTTP(http.StatusUnsupportedMediaType, "Send the parameters as application/x-www-form-urlencoded.")
 	}
 	// RFC 6749 §2.3.1: credentials MUST NOT be in the request URI; URIs end up in logs.
@@ -39,7 +40,9 @@ func parseForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if use != nil && use.body != nil {
 		return parseParameters(*use.body)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var body strings.Builder
+	body.Grow(int(min(max(r.ContentLength, 0), maxBody)))
+	_, err := io.Copy(&body, http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -47,17 +50,27 @@ func parseForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	case err != nil:
 		return nil, errInvalidRequest("The body could not be read.")
 	}
-	text := string(body)
+	text := body.String()
 	if use != nil {
 		use.body = &text
 	}
 	return parseParameters(text)
 }
 
+const formType = "application/x-www-form-urlencoded"
+
+func isForm(contentType string) bool {
+	if contentType == formType { // as nearly everyone writes it
+		return true
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	return err == nil && media == formType
+}
+
 // parseParameters decodes a form, each name at most once.
 func parseParameters(body string) (url.Values, error) {
 	form := make(url.Values, 8)
-	seen := make(map[string]bool, 8)
+	seen := make([]string, 0, 8) // few: to look through them is cheaper than to hash one
 	for pair := range strings.SplitSeq(body, "&") {
 		if pair == "" {
 			continue
@@ -71,15 +84,15 @@ func parseParameters(body string) (url.Values, error) {
 		if err != nil {
 			return nil, errInvalidRequest("The body is not well-formed: a percent sign is not followed by two hexadecimal digits.")
 		}
-		if seen[name] { // RFC 6749 §3.2: parameters MUST NOT be included more than once
+		if slices.Contains(seen, name) { // RFC 6749 §3.2: parameters MUST NOT be included more than once
 			return nil, errInvalidRequest(repeated(name))
 		}
 		if len(seen) == maxParameters {
 			return nil, errInvalidRequest("The body has more than 64 parameters.")
 		}
-		seen[name] = true
+		seen = append(seen, name)
 		if value != "" {
-			form.Set(name, value)
+			form[name] = []string{value}
 		}
 	}
 	return form, nil

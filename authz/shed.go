@@ -2,7 +2,6 @@ package authz
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -58,7 +57,7 @@ func newDoor(inFlight int, shed *shedding) *door {
 // refused before anything is looked at, and has cost its reading: the body first, since
 // who sends it slowly is to take nobody's place meanwhile. It is read to its end in any
 // case, or the connection could not be used again.
-func (d *door) through(endpoint string, next http.Handler) http.Handler {
+func (d *door) through(endpoint string, next func(http.ResponseWriter, *http.Request, *attempt)) http.Handler {
 	kind := slices.Index(endpoints, endpoint)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := &attempt{door: d, address: addressOf(r), arrived: time.Now()}
@@ -77,7 +76,7 @@ func (d *door) through(endpoint string, next http.Handler) http.Handler {
 				d.gate.Leave()
 			}
 		}()
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), attemptKey{}, a)))
+		next(w, r, a)
 	})
 }
 
@@ -86,11 +85,13 @@ func readAhead(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost || r.Body == http.NoBody {
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	// One byte more than there is to be has the end found at once.
+	body := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), maxBody)+bytes.MinRead))
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if err == nil {
 		err = io.EOF
 	}
-	r.Body = &readBody{*bytes.NewReader(body), err}
+	r.Body = &readBody{*bytes.NewReader(body.Bytes()), err}
 }
 
 // readBody is a body that was read, up to where that failed.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/cargokey/authz/authz"
 )
 
@@ -123,7 +125,7 @@ func activeTokensArgs(lookups []lookup) []any {
 		}
 	}
 	by := &lookups[0].gateway
-	return []any{by.ClientID, by.Revision, digests, from, to, earliest}
+	return []any{by.ClientID, by.Revision, pgtype.FlatArray[[]byte](digests), from, to, earliest}
 }
 
 // widen makes a liveRange that of another moment too.
