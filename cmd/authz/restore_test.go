@@ -103,10 +103,10 @@ func (l *lost) afterTheBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.isGood(t, "revoked", l.revoked, false)
-	l.kid = kidOf(t, l.revoked)
+	l.kid = signerOf(t, l.revoked)
 }
 
-func kidOf(t *testing.T, token string) string {
+func signerOf(t *testing.T, token string) string {
 	t.Helper()
 	header, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[0])
 	kid := regexp.MustCompile(`"kid":"([^"]+)"`).FindStringSubmatch(string(header))
@@ -150,7 +150,7 @@ func (l *lost) restored(t *testing.T, owner, server string) {
 	l.isGood(t, "issued after the backup", l.later, false)
 	fresh := l.token(t, l.proof(t))
 	l.isGood(t, "issued after the restoring", fresh, true)
-	if kidOf(t, fresh) == l.kid {
+	if signerOf(t, fresh) == l.kid {
 		t.Error("it is signed by the key of before")
 	}
 	l.drain(t, instance)
