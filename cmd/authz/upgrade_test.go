@@ -235,7 +235,7 @@ func (u *upgrade) do(ctx context.Context, address func(*rolling) string, request
 			return response, nil
 		}
 		// Refused; or in the queue of a listener, or just out of it, when it was closed.
-		if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+		if !unanswered(err) {
 			return nil, err
 		}
 	}
@@ -290,4 +290,11 @@ func (u *upgrade) verify(t *testing.T, key *dpopbind.Key, token string) (int, er
 		return 0, err
 	}
 	return response.StatusCode, response.Body.Close()
+}
+
+// unanswered tells whether a connection ended before anything came over it, as one
+// does at a server that ends: a balancer then asks another one.
+func unanswered(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||
+		err != nil && strings.Contains(err.Error(), "server closed idle connection") // net/http has no name for it
 }

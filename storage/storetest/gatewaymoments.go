@@ -10,15 +10,20 @@ import (
 	"github.com/cargokey/authz/authz"
 )
 
-// How long registrations change while they are read.
-const changing = time.Second
+// How long registrations change while they are read, at least, and how many tables
+// have to be seen.
+const (
+	changing   = time.Second
+	manyTables = 10
+)
 
 // tableOfOneMoment reads tables while what is in them changes, in several of its
 // parts at a time.
 func tableOfOneMoment(t *testing.T, w *world) {
 	w.populate(t)
-	ctx, stop := context.WithTimeout(t.Context(), changing)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
+	begun := time.Now()
 	var (
 		mu     sync.Mutex
 		tables = map[int64]*authz.GatewayTable{}
@@ -33,6 +38,9 @@ func tableOfOneMoment(t *testing.T, w *world) {
 					return
 				}
 				mu.Lock()
+				if len(tables) >= manyTables && time.Since(begun) > changing {
+					stop()
+				}
 				if seen := tables[table.Revision]; seen == nil {
 					tables[table.Revision] = table
 				} else {
@@ -48,7 +56,7 @@ func tableOfOneMoment(t *testing.T, w *world) {
 		}
 	})
 	many.Wait()
-	if len(tables) < 10 {
+	if len(tables) < manyTables {
 		t.Errorf("%d tables were seen: too few to tell", len(tables))
 	}
 	for _, table := range tables {
