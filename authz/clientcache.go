@@ -96,11 +96,20 @@ func (c *clientCache) keep(key clientKey, found *Client) {
 }
 
 func (c *clientCache) put(key clientKey, client *Client) {
+	c.forget(key)
 	weight := weigh(client)
 	if c.weight += weight; c.recent == nil || c.weight > maxCacheWeight {
 		c.recent, c.earlier, c.weight = make(map[clientKey]*Client), c.recent, weight
 	}
 	c.recent[key] = client
+}
+
+func (c *clientCache) forget(key clientKey) {
+	if was := c.recent[key]; was != nil {
+		c.weight -= weigh(was)
+	}
+	delete(c.recent, key)
+	delete(c.earlier, key)
 }
 
 // weigh is about what a client takes, in bytes.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/clientassertion/assertiontest"
 )
 
 // asks is token, whatever the answer.
@@ -143,5 +144,35 @@ func TestSecretThatIsKeptEndsInTime(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d %s", a.status, a.body)
 		}
+	}
+}
+
+// Strangers that name a client, and clients that ask for what they may not have, have it
+// read anew each time: what is kept of others does not make room for that.
+func TestClientThatIsReadAgainAndAgainIsKeptOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := w.instance()
+	signed := w.asserting(authz.Client{ID: "signing-service"})
+	secret := w.client(authz.Client{})
+	forged := asserting{signed.Client, assertiontest.NewSigner("ES256")}
+	refused := func() {
+		t.Helper()
+		for what, a := range map[string]answer{
+			"a forged assertion":         i.assertedToken(forged, newKey(t)),
+			"a scope that is not theirs": i.do(i.tokenRequest(secret, newKey(t), with(clientCredentials, "scope", "nobodys"))),
+		} {
+			if a.status == http.StatusOK {
+				t.Errorf("%s: %d %s", what, a.status, a.body)
+			}
+		}
+	}
+	refused()
+	once := i.server.CacheWeight()
+	for range 5 {
+		refused()
+	}
+	if now := i.server.CacheWeight(); now != once || once == 0 {
+		t.Errorf("%d bytes are kept of two clients, and %d when they were read anew", once, now)
 	}
 }
