@@ -33,7 +33,8 @@ const maxAttempts = 3
 
 // again answers a request, and answers it anew, with its client read anew, where the
 // client is not what it was when it was read, or was refused for what was kept of it:
-// either may be out of date. Nothing was spent and nothing was done till then.
+// either may be out of date. Nothing was done till then, and nothing spent but what
+// clientUse knows of.
 func again(h handlerFunc) handlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, ev *event) error {
 		use := useOf(r.Context())
@@ -55,9 +56,10 @@ func again(h handlerFunc) handlerFunc {
 }
 
 // settled tells whether a refusal would be the same whatever has become of the
-// client: for its proof, or by the Store, which looks at the client first.
+// client: for its proof, by the Store, which looks at the client first, or for want of
+// an answer. Of the last nobody knows what was done.
 func settled(err error) bool {
 	var proof *dpopbind.ProofError
 	return errors.As(err, &proof) || errors.Is(err, ErrProofSpent) || errors.Is(err, ErrAssertionSpent) ||
-		errors.Is(err, ErrKeyNotAdmitted)
+		errors.Is(err, ErrKeyNotAdmitted) || answerTo(err).status >= http.StatusInternalServerError
 }

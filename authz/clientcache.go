@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -42,9 +43,7 @@ func (c *clientCache) client(ctx context.Context, id string, now time.Time) (*Cl
 		return kept, nil
 	}
 	found, err := c.store.Client(ctx, id, now)
-	if err == nil {
-		c.keep(key, found)
-	}
+	c.learn(key, found, err, err == nil)
 	return found, err
 }
 
@@ -55,9 +54,7 @@ func (c *clientCache) claimant(ctx context.Context, id string, secret Digest, no
 		return kept, nil
 	}
 	found, err := c.store.Claimant(ctx, id, secret, now)
-	if err == nil && secret.matchesAny(found.Secrets) {
-		c.keep(key, found)
-	}
+	c.learn(key, found, err, err == nil && secret.matchesAny(found.Secrets))
 	return found, err
 }
 
@@ -84,23 +81,38 @@ func (c *clientCache) kept(ctx context.Context, key clientKey, now time.Time) *C
 	return &client
 }
 
-// keep keeps a copy. One that is disabled is refused, and not kept.
-func (c *clientCache) keep(key clientKey, found *Client) {
-	if found.Disabled() {
+// learn keeps a copy of what the Store has found, or forgets what was kept where
+// that would be refused by now: whoever still asks for it, a thief of a secret that
+// was rotated away for one, would have all the work of a token done each time.
+func (c *clientCache) learn(key clientKey, found *Client, err error, proven bool) {
+	if err != nil && !errors.Is(err, ErrNotFound) { // nothing is known
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !proven || found.Disabled() {
+		c.forget(key)
 		return
 	}
 	client := *found
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.put(key, &client)
 }
 
 func (c *clientCache) put(key clientKey, client *Client) {
+	c.forget(key)
 	weight := weigh(client)
 	if c.weight += weight; c.recent == nil || c.weight > maxCacheWeight {
 		c.recent, c.earlier, c.weight = make(map[clientKey]*Client), c.recent, weight
 	}
 	c.recent[key] = client
+}
+
+func (c *clientCache) forget(key clientKey) {
+	if was := c.recent[key]; was != nil {
+		c.weight -= weigh(was)
+	}
+	delete(c.recent, key)
+	delete(c.earlier, key)
 }
 
 // weigh is about what a client takes, in bytes.

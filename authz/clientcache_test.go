@@ -1,16 +1,19 @@
 package authz_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/clientassertion/assertiontest"
 )
 
 // asks is token, whatever the answer.
@@ -142,6 +145,82 @@ func TestSecretThatIsKeptEndsInTime(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+}
+
+// Strangers that name a client, and clients that ask for what they may not have, have it
+// read anew each time: what is kept of others does not make room for that.
+func TestClientThatIsReadAgainAndAgainIsKeptOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := w.instance()
+	signed := w.asserting(authz.Client{ID: "signing-service"})
+	secret := w.client(authz.Client{})
+	forged := asserting{signed.Client, assertiontest.NewSigner("ES256")}
+	refused := func() {
+		t.Helper()
+		for what, a := range map[string]answer{
+			"a forged assertion":         i.assertedToken(forged, newKey(t)),
+			"a scope that is not theirs": i.do(i.tokenRequest(secret, newKey(t), with(clientCredentials, "scope", "nobodys"))),
+		} {
+			if a.status == http.StatusOK {
+				t.Errorf("%s: %d %s", what, a.status, a.body)
+			}
+		}
+	}
+	refused()
+	once := i.server.CacheWeight()
+	for range 5 {
+		refused()
+	}
+	if now := i.server.CacheWeight(); now != once || once == 0 {
+		t.Errorf("%d bytes are kept of two clients, and %d when they were read anew", once, now)
+	}
+}
+
+// recording is a Store that counts the tokens that it is asked to record.
+type recording struct {
+	authz.Store
+	asked atomic.Int64
+}
+
+func (r *recording) RecordToken(ctx context.Context, issue authz.Issue) error {
+	r.asked.Add(1)
+	return r.Store.RecordToken(ctx, issue)
+}
+
+// Of what was taken away, the next request learns; those after it are refused before any
+// work is done for them.
+func TestWhatWasTakenAwayIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := &recording{}
+	i, key := w.instance(func(c *authz.Config) { store.Store, c.Store = c.Store, store }), newKey(t)
+	for change, do := range map[string]func(id string) error{
+		"disabled": func(id string) error {
+			return w.owner.SetClientDisabled(t.Context(), id, true, operatorEvent(authz.AuditClientDisabled))
+		},
+		"deleted": func(id string) error {
+			return w.owner.DeleteClient(t.Context(), id, operatorEvent(authz.AuditClientDeleted))
+		},
+		"rotated": func(id string) error {
+			return w.owner.RotateSecret(t.Context(), id, authz.DigestOf("another"), time.Time{}, operatorEvent(authz.AuditSecretRotated))
+		},
+	} {
+		c := w.client(authz.Client{ID: change})
+		known(t, c, key, i)
+		if err := do(c.ID); err != nil {
+			t.Fatal(err)
+		}
+		before := store.asked.Load()
+		for range 4 {
+			if a := i.asks(c, key); a.status != http.StatusUnauthorized {
+				t.Errorf("%s: %d %s", change, a.status, a.body)
+			}
+		}
+		if n := store.asked.Load() - before; n > 1 {
+			t.Errorf("%s: the Store was asked to record %d tokens", change, n)
 		}
 	}
 }

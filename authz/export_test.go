@@ -7,3 +7,10 @@ func (s *Server) LookAfterKeys(ctx context.Context) error { return s.keys.look(c
 
 // AddressOf is whose failures are counted together.
 var AddressOf = addressOf
+
+// CacheWeight is what is kept of clients that were asked for of late, in bytes or so.
+func (s *Server) CacheWeight() int {
+	s.clients.mu.Lock()
+	defer s.clients.mu.Unlock()
+	return s.clients.weight
+}

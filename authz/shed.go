@@ -85,14 +85,18 @@ func readAhead(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost || r.Body == http.NoBody {
 		return
 	}
-	// One byte more than there is to be has the end found at once.
-	body := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), maxBody)+bytes.MinRead))
+	// One byte more than there is to be has the end found at once. Room for a larger one
+	// is made as it comes: to announce it costs its sender nothing.
+	body := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), usualBody)+bytes.MinRead))
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if err == nil {
 		err = io.EOF
 	}
 	r.Body = &readBody{*bytes.NewReader(body.Bytes()), err}
 }
+
+// usualBody is the size in bytes of what clients send.
+const usualBody = 4 << 10
 
 // readBody is a body that was read, up to where that failed.
 type readBody struct {

@@ -43,6 +43,7 @@ type entry struct {
 	fresh   time.Duration
 	ends    time.Time     // they count until then, if nothing newer is had
 	flight  chan struct{} // closed when the fetch under way has ended
+	waiting int           // requests, for that
 	tried   time.Time     // when the last fetch began
 	failure error         // of the last fetch
 	used    time.Time
@@ -103,18 +104,18 @@ func (c *cache) keys(ctx context.Context, r registration) ([]strictjose.SetKey, 
 	return c.await(ctx, e, flight)
 }
 
-// await waits for a fetch, if there is one, and returns what there is then.
+// await waits for a fetch, if there is one, and returns what there is then. Where many
+// wait for it already it does not: nobody who waits has proven to be the client.
 func (c *cache) await(ctx context.Context, e *entry, flight <-chan struct{}) ([]strictjose.SetKey, error) {
-	if flight != nil {
-		ctx, cancel := context.WithTimeout(ctx, waitFor)
-		defer cancel()
-		select {
-		case <-flight:
-		case <-ctx.Done():
-		}
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if flight != nil && e.waiting < maxWaiting {
+		e.waiting++
+		c.mu.Unlock()
+		wait(ctx, flight)
+		c.mu.Lock()
+		e.waiting--
+	}
 	if e.held && c.now().Before(e.ends) {
 		return e.keys, nil
 	}
@@ -122,6 +123,15 @@ func (c *cache) await(ctx context.Context, e *entry, flight <-chan struct{}) ([]
 		return nil, e.failure
 	}
 	return nil, errors.New("there was no answer in time")
+}
+
+func wait(ctx context.Context, flight <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, waitFor)
+	defer cancel()
+	select {
+	case <-flight:
+	case <-ctx.Done():
+	}
 }
 
 // entry returns what is known of a registration, and forgets another where there

@@ -180,6 +180,32 @@ func TestFetchesAtATimeAreBounded(t *testing.T) {
 	all.Wait()
 }
 
+// Whoever names the client of a host that says nothing, a stranger too, waits for it:
+// they are few, and the others are told at once.
+func TestRequestsThatWaitForAHostAreBounded(t *testing.T) {
+	t.Parallel()
+	h, one := newHost(t, ""), assertiontest.NewSigner("ES256")
+	release := make(chan struct{})
+	h.does(func(w http.ResponseWriter, _ *http.Request) { <-release; w.Write([]byte(assertiontest.Set(one))) })
+	r := newRig(t, nil, loopback, h)
+	const all = jwksuri.MaxWaiting + 100
+	answers := make(chan string, all)
+	for range all {
+		go func() { answers <- names(t, r.Keys, h.URL) }()
+	}
+	for range 100 {
+		if got := <-answers; got != "error: there was no answer in time" {
+			t.Errorf("one more than may wait gets %s", got)
+		}
+	}
+	close(release)
+	for range jwksuri.MaxWaiting {
+		if got := <-answers; got != one.Thumbprint() {
+			t.Errorf("one who has waited gets %s", got)
+		}
+	}
+}
+
 func eventually(t testing.TB, what func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !what(); time.Sleep(5 * time.Millisecond) {

@@ -43,6 +43,7 @@ const (
 	maxURI       = 2048 // bytes
 	maxURIs      = 1024 // that are kept at a time
 	maxFetches   = 16   // under way at a time
+	maxWaiting   = 256  // requests at a time, for one URI
 	maxRedirects = 3
 	// fetchTimeout is for a whole fetch, redirects included. A token request may
 	// take 5 s, and has more to do.

@@ -49,7 +49,7 @@ func readDatabase(ctx context.Context, from rowQueryer) (authz.DatabaseState, er
 
 // fence is the moment up to which nothing that was signed is accepted, in
 // microseconds since 1970; 0: there is none. It is read with each connection, before
-// the first statement: none is made to a copy.
+// the first statement, and behind a pooler before each: none is made to a copy.
 type fence struct{ at atomic.Int64 }
 
 func (f *fence) raise(to time.Time) {
@@ -89,7 +89,7 @@ func (f *fence) shutsIssue(issue authz.Issue) error {
 	return nil
 }
 
-// heed reads which database a server's new connection leads to.
+// heed reads which database a server's connection leads to.
 func (f *fence) heed(ctx context.Context, conn *pgx.Conn) error {
 	state, err := readDatabase(ctx, conn)
 	if err != nil {

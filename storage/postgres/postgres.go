@@ -100,6 +100,13 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 		}
 		return s.fence.heed(ctx, conn)
 	}
+	if pooled && how.serves {
+		// A pooler may have been led elsewhere since. What is refused here is closed, and
+		// the next connection says why.
+		config.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
+			return s.fence.heed(ctx, conn) == nil, nil
+		}
+	}
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("connecting to the database: %w", err)
 	}
