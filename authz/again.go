@@ -13,6 +13,7 @@ import (
 type clientUse struct {
 	kept  bool // it has had one
 	again bool // it is not at its first attempt, and gets none
+	asked bool // a Store was asked to do something, or to tell of a token
 	// body is what its first attempt has read, and spent tells that it has spent its
 	// client assertion.
 	body  *string
@@ -42,7 +43,7 @@ func again(h handlerFunc) handlerFunc {
 		for attempt := 1; err != nil; attempt++ {
 			changed := errors.Is(err, ErrClientGone)
 			switch {
-			case !changed && (use.again || !use.kept || settled(err)):
+			case !changed && (use.again || !use.kept || use.settled(err)):
 				return err
 			case attempt == maxAttempts:
 				return errUnavailable("reading a client that keeps changing", err)
@@ -56,10 +57,18 @@ func again(h handlerFunc) handlerFunc {
 }
 
 // settled tells whether a refusal would be the same whatever has become of the
-// client: for its proof, by the Store, which looks at the client first, or for want of
-// an answer. Of the last nobody knows what was done.
-func settled(err error) bool {
+// client: for its proof; by the Store, which looks at the client first; or for want of
+// the Store's answer, when nobody knows what was done. What failed before the Store was
+// asked may have failed for what was kept, such as a signing key of before.
+func (u *clientUse) settled(err error) bool {
 	var proof *dpopbind.ProofError
 	return errors.As(err, &proof) || errors.Is(err, ErrProofSpent) || errors.Is(err, ErrAssertionSpent) ||
-		errors.Is(err, ErrKeyNotAdmitted) || answerTo(err).status >= http.StatusInternalServerError
+		errors.Is(err, ErrKeyNotAdmitted) || u.asked && answerTo(err).status >= http.StatusInternalServerError
+}
+
+// asksStore notes that from here on the Store may have done something.
+func asksStore(ctx context.Context) {
+	if use := useOf(ctx); use != nil {
+		use.asked = true
+	}
 }

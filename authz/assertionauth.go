@@ -134,6 +134,7 @@ func (s *Server) spendAssertion(ctx context.Context, client *Client) error {
 	if client.Assertion == nil || use != nil && use.spent {
 		return nil
 	}
+	asksStore(ctx)
 	switch err := s.store.SpendAssertion(ctx, *client.Assertion); {
 	case err == nil:
 		if use != nil {

@@ -125,6 +125,7 @@ func (s *Server) recordEnrolment(r *http.Request, ev *event, client *Client, ask
 		audit.Detail["by_ends_at"] = asked.byEndsAt
 	}
 	proof, endorsement := asked.proof, asked.endorsement
+	asksStore(r.Context())
 	err := s.store.EndorseKey(r.Context(), Endorsement{
 		Caller: client.Caller(), JKT: proof.JKT(), By: endorsement.By(), ByEndsAt: asked.byEndsAt, Assertion: client.Assertion,
 		Spent: []Spending{

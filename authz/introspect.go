@@ -43,6 +43,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 	if err := s.spendAssertion(r.Context(), caller); err != nil {
 		return err
 	}
+	asksStore(r.Context())
 	t, err := s.store.ActiveToken(r.Context(), DigestOf(token), caller.Caller(), s.now())
 	if errors.Is(err, ErrClientGone) {
 		return errInvalidClient(err)

@@ -126,6 +126,7 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 			Window: s.proofWindow,
 		}
 	}
+	asksStore(ctx)
 	switch err := s.store.RecordToken(ctx, issue); {
 	case err == nil:
 		return nil
