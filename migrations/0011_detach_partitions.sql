@@ -20,6 +20,7 @@ set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO'
 as $$
 declare
   old record;
+  index name;
   detaches boolean;
   done boolean := false;
 begin
@@ -44,6 +45,13 @@ begin
     if old.attached then
       execute format('alter table authz.%I detach partition authz.%I', p_family, old.relname);
       execute format('alter table authz.%I rename to %I', old.relname, old.relname || '_old');
+      -- Its names are free for one that a clock which was set back may want again.
+      for index in
+        select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
+        where i.indrelid = format('authz.%I', old.relname || '_old')::regclass
+      loop
+        execute format('alter index authz.%I rename to %I', index, replace(index, old.relname, old.relname || '_old'));
+      end loop;
     else
       execute format('drop table authz.%I', old.relname);
     end if;

@@ -153,6 +153,7 @@ func (p *program) restored(ctx context.Context, reason string) error {
 		// What was spent until now says at most this of when it was signed.
 		ahead := max(c.ClockSkew, leastAhead)
 		fence := now().Add(ahead)
+		fmt.Fprintf(p.err, "authz: waiting for %s, until nothing that was signed before can be of a time after this\n", (ahead + settling).Round(time.Second))
 		if err := sleep(ctx, ahead+settling); err != nil {
 			return err
 		}

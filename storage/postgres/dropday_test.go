@@ -117,6 +117,9 @@ func TestADayOfPartitionsLeavesAFamilyAtOnce(t *testing.T) {
 		same(t, []int{8}, left)
 	}
 	same(t, kept, partitions(t, admin))
+	same(t, []string{}, list[string](t, admin, `
+		select c.relname::text from pg_index i join pg_class t on t.oid = i.indrelid join pg_class c on c.oid = i.indexrelid
+		where t.relname ~ '_old$' and c.relname !~ '_old'`))
 	must(t, store.Maintain(ctx, now))
 	same(t, len(kept), hourTables(t, admin))
 }

@@ -183,6 +183,8 @@ func (g *group[Q, A]) answer(ctx context.Context, batch []*question[Q, A]) error
 	if err == nil || len(batch) == 1 || !errors.As(err, &refused) {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, groupTimeout) // for all of them: by then nobody waits
+	defer cancel()
 	for i := range batch {
 		batch[i].err = g.askAll(ctx, batch[i:i+1])
 	}
