@@ -14,10 +14,7 @@ type clientUse struct {
 	kept  bool // it has had one
 	again bool // it is not at its first attempt, and gets none
 	asked bool // a Store was asked to do something, or to tell of a token
-	// body is what its first attempt has read, and spent tells that it has spent its
-	// client assertion.
-	body  *string
-	spent bool
+	spent bool // it has spent its client assertion
 }
 
 // useOf is nil for what is no request of an endpoint.
@@ -41,7 +38,7 @@ func again(h handlerFunc) handlerFunc {
 		use := useOf(r.Context())
 		err := h(w, r, ev)
 		for attempt := 1; err != nil; attempt++ {
-			changed := errors.Is(err, ErrClientGone)
+			changed := errors.Is(err, ErrClientChanged)
 			switch {
 			case !changed && (use.again || !use.kept || use.settled(err)):
 				return err

@@ -25,7 +25,7 @@ type enrolment struct {
 // Three things have to come together: the client's credentials, a DPoP proof by
 // the new key (RFC 9449 §4.3), and an endorsement by an enrolled one.
 func (s *Server) enrol(w http.ResponseWriter, r *http.Request, ev *event) error {
-	form, err := parseForm(w, r)
+	form, err := parseForm(r)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (s *Server) recordEnrolment(r *http.Request, ev *event, client *Client, ask
 		e := errInvalidRequest("This client has 100 DPoP keys already, ended ones included. Ask an operator.")
 		e.cause = err
 		return e
-	case errors.Is(err, ErrClientGone):
+	case errors.Is(err, ErrClientChanged):
 		return errInvalidClient(err)
 	default:
 		return errUnavailable("enrolling the key", err)

@@ -53,7 +53,10 @@ type attempt struct {
 	// tells that there is such a client.
 	clientID   string
 	registered bool
-	use        clientUse
+	// body is what was read of it, and bodyErr why that is not all.
+	body    string
+	bodyErr error
+	use     clientUse
 }
 
 type attemptKey struct{}

@@ -2,7 +2,6 @@ package authz
 
 import (
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -20,7 +19,7 @@ const maxParameters = 64
 // net/http, which both silently take the first of repeated parameters: a
 // request that two readers could read in two ways is refused. Parameters
 // without a value are as if they were left out (RFC 6749 §3.2).
-func parseForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+func parseForm(r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost {
 		err := errHTTP(http.StatusMethodNotAllowed, "Send a POST request, with the parameters in its body.")
 		err.header = http.Header{"Allow": {http.MethodPost}}
@@ -36,25 +35,15 @@ func parseForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.URL.RawQuery != "" {
 		return nil, errInvalidRequest("Send the parameters in the body, not in the URL.")
 	}
-	use := useOf(r.Context())
-	if use != nil && use.body != nil {
-		return parseParameters(*use.body)
-	}
-	var body strings.Builder
-	body.Grow(int(min(max(r.ContentLength, 0), maxBody)))
-	_, err := io.Copy(&body, http.MaxBytesReader(w, r.Body, maxBody))
+	a := attemptOf(r.Context()) // its door has read the body
 	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge):
+	case errors.As(a.bodyErr, &tooLarge):
 		return nil, errHTTP(http.StatusRequestEntityTooLarge, "The body is longer than 64 KiB.")
-	case err != nil:
+	case a.bodyErr != nil:
 		return nil, errInvalidRequest("The body could not be read.")
 	}
-	text := body.String()
-	if use != nil {
-		use.body = &text
-	}
-	return parseParameters(text)
+	return parseParameters(a.body)
 }
 
 const formType = "application/x-www-form-urlencoded"

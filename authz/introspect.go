@@ -32,7 +32,7 @@ type inactive struct {
 // front gets the same answer, from the same code.
 func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) error {
 	w.Header().Set("Vary", "Accept") // RFC 9110 §12.5.5: the form of the answer is the request's choice
-	caller, form, err := s.authenticatedForm(w, r, ev)
+	caller, form, err := s.authenticatedForm(r, ev)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 	}
 	asksStore(r.Context())
 	t, err := s.store.ActiveToken(r.Context(), DigestOf(token), caller.Caller(), s.now())
-	if errors.Is(err, ErrClientGone) {
+	if errors.Is(err, ErrClientChanged) {
 		return errInvalidClient(err)
 	}
 	if err == nil && !s.profile.holds(t) {

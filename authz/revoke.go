@@ -10,7 +10,7 @@ import (
 // token that is inactive from then on: its own token just revoked, or one that
 // never was or is no more.
 func (s *Server) revoke(w http.ResponseWriter, r *http.Request, ev *event) error {
-	caller, form, err := s.authenticatedForm(w, r, ev)
+	caller, form, err := s.authenticatedForm(r, ev)
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request, ev *event) error
 	case errors.Is(err, ErrNotFound): // RFC 7009 §2.2: an invalid token is no error
 	case errors.Is(err, ErrNotOwner): // RFC 7009 §2.1
 		return errUnauthorizedClient("This token was issued to another client, and stays as it is.")
-	case errors.Is(err, ErrClientGone):
+	case errors.Is(err, ErrClientChanged):
 		return errInvalidClient(err)
 	case err != nil: // RFC 7009 §2.2.1
 		return errUnavailable("revoking the token", err)
@@ -43,8 +43,8 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request, ev *event) error
 }
 
 // authenticatedForm is how requests to introspection and revocation begin.
-func (s *Server) authenticatedForm(w http.ResponseWriter, r *http.Request, ev *event) (*Client, url.Values, error) {
-	form, err := parseForm(w, r)
+func (s *Server) authenticatedForm(r *http.Request, ev *event) (*Client, url.Values, error) {
+	form, err := parseForm(r)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -3,7 +3,6 @@ package authz
 import (
 	"bytes"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -61,7 +60,7 @@ func (d *door) through(endpoint string, next func(http.ResponseWriter, *http.Req
 	kind := slices.Index(endpoints, endpoint)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := &attempt{door: d, address: addressOf(r), arrived: time.Now()}
-		readAhead(w, r)
+		a.readBody(w, r)
 		if err := d.gate.Enter(r.Context()); err != nil {
 			if r.Context().Err() == nil { // or nobody is there to be told
 				refuseOverload(w)
@@ -80,39 +79,21 @@ func (d *door) through(endpoint string, next func(http.ResponseWriter, *http.Req
 	})
 }
 
-// readAhead reads the body of a form, as far as it is read at all.
-func readAhead(w http.ResponseWriter, r *http.Request) {
+// readBody reads the body of a form, as far as it is read at all, and once for all
+// attempts to answer.
+func (a *attempt) readBody(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost || r.Body == http.NoBody {
 		return
 	}
-	// One byte more than there is to be has the end found at once. Room for a larger one
+	// A bit more than there is to be has the end found at once. Room for a larger one
 	// is made as it comes: to announce it costs its sender nothing.
 	body := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), usualBody)+bytes.MinRead))
-	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
-	if err == nil {
-		err = io.EOF
-	}
-	r.Body = &readBody{*bytes.NewReader(body.Bytes()), err}
+	_, a.bodyErr = body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	a.body, r.Body = body.String(), http.NoBody
 }
 
 // usualBody is the size in bytes of what clients send.
 const usualBody = 4 << 10
-
-// readBody is a body that was read, up to where that failed.
-type readBody struct {
-	bytes.Reader
-	end error
-}
-
-func (b *readBody) Read(p []byte) (int, error) {
-	n, err := b.Reader.Read(p)
-	if err == io.EOF {
-		err = b.end
-	}
-	return n, err
-}
-
-func (b *readBody) Close() error { return nil }
 
 // Of a refusal all is the same each time, and made once: in a flood it is what the
 // server does most.

@@ -42,9 +42,10 @@ var (
 	ErrOnlySigner = errors.New("is the only signing key of its algorithm: no other takes over")
 	// ErrSigningKeyRevoked: the key that signed the token was revoked meanwhile.
 	ErrSigningKeyRevoked = errors.New("the signing key was revoked")
-	// ErrClientGone: since it authenticated, the client was disabled or deleted, its
-	// tokens were revoked, or what it authenticated by was taken away.
-	ErrClientGone = errors.New("the client was disabled or deleted, or its tokens were revoked, or its secret or key was taken away")
+	// ErrClientChanged: the client, or the resource that it asks a token for, is not
+	// there, or not what it was when it was read. Nothing was done, and nothing spent:
+	// whoever reads it anew may ask again.
+	ErrClientChanged = errors.New("the client or the resource was changed, disabled or deleted since it was read")
 	// ErrNotPrepared: the database answers, and tokens cannot be recorded in it.
 	ErrNotPrepared = errors.New("the database's schema is not one that this build knows, or it is read-only, or lacks a partition for now, or room on its disk")
 	// ErrNoSecrets: the client is known by its certificate or by its keys.
@@ -260,7 +261,7 @@ type Store interface {
 	// step: of any number of calls with the same proof or assertion, on any number
 	// of instances, one succeeds and all others fail with ErrProofSpent or
 	// ErrAssertionSpent, and spend nothing. It fails with
-	// ErrClientGone where the client is not what it was when it authenticated (see
+	// ErrClientChanged where the client is not what it was when it authenticated (see
 	// Caller), with ErrKeyNotAdmitted where
 	// it may have no token for this DPoP key (or none without one), and with
 	// ErrSigningKeyRevoked. Where the client's keys are by first use, the first one
@@ -272,7 +273,7 @@ type Store interface {
 	// ErrAssertionSpent. That the client is still there, what is asked for tells.
 	SpendAssertion(ctx context.Context, assertion Spending) error
 	// ActiveToken returns the token of this digest if it is active at now and gateway
-	// may introspect its resource. It fails with ErrClientGone where the gateway is
+	// may introspect its resource. It fails with ErrClientChanged where the gateway is
 	// not what it was, and with ErrNotFound in every other case.
 	ActiveToken(ctx context.Context, digest Digest, gateway Caller, now time.Time) (*Token, error)
 	// GatewayTable reads what gateway checks go by.
@@ -288,7 +289,7 @@ type Store interface {
 	// RevokeToken makes the token of this digest inactive. It fails with
 	// ErrNotFound for a token that is unknown or so long expired that it is
 	// active by no instance's clock, and with ErrNotOwner for one that was issued
-	// to another client than owner, and with ErrClientGone where owner is not what it
+	// to another client than owner, and with ErrClientChanged where owner is not what it
 	// was. The zero Caller stands for the operator. A revoked token stays as it is.
 	RevokeToken(ctx context.Context, digest Digest, owner Caller, event AuditEvent) (*Token, error)
 	// RevokeTokenByJTI is RevokeToken for an operator who knows the name only.
@@ -313,7 +314,7 @@ type Store interface {
 	RemoveKey(ctx context.Context, clientID, jkt string, event AuditEvent) error
 	// EndorseKey enrols a key that an enrolled one vouches for, and spends both
 	// proofs of it: of any number of equal calls one succeeds, and the others fail
-	// with ErrProofSpent. It fails with ErrClientGone where the client is not what it
+	// with ErrProofSpent. It fails with ErrClientChanged where the client is not what it
 	// was (see Caller), with ErrNotEndorsed, and with ErrKeyNotAdmitted where the new key is
 	// revoked or has been ended; then it writes nothing. It fails as well, as
 	// RecordToken does that enrols a first key, where the event is two hours off the

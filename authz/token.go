@@ -23,7 +23,7 @@ type tokenResponse struct {
 // signature (dpopfosite), the client (clientauth.go), the signature
 // (dpopfosite), the grant (grant.go), the token (mint.go), and recordToken.
 func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error {
-	form, err := parseForm(w, r)
+	form, err := parseForm(r)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 		return errAssertionSpent(t.ClientID)
 	case errors.Is(err, ErrKeyNotAdmitted):
 		return errKeyNotAdmitted(t.ClientID, t.JKT)
-	case errors.Is(err, ErrClientGone):
+	case errors.Is(err, ErrClientChanged):
 		return errInvalidClient(err)
 	default:
 		return errUnavailable("recording the token", err)

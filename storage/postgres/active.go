@@ -14,8 +14,8 @@ import (
 )
 
 // One statement answers one caller for many tokens, each of which it looks up by its
-// digest alone. A token of a client or a resource that
-// was registered anew under an old name carries another generation.
+// digest alone. A token of a client or a resource that was registered anew under an
+// old name carries another generation.
 //
 // What is known of a token's client, resource and keys comes by sub-selects, which are
 // by one index each: as joins, and for one token alone, they took twice as long. The
@@ -93,7 +93,7 @@ func (s *Store) activeTokens(ctx context.Context, lookups []lookup) ([]found, er
 	all := make([]found, len(lookups))
 	for i, l := range lookups {
 		if !current {
-			all[i].err = authz.ErrClientGone
+			all[i].err = authz.ErrClientChanged
 			continue
 		}
 		all[i] = l.answer(tokens[l.digest])

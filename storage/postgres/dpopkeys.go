@@ -128,7 +128,7 @@ func (s *Store) EndorseKey(ctx context.Context, e authz.Endorsement, event authz
 		err := tx.QueryRow(ctx, callerIsSQL, e.ClientID, e.Revision).Scan(&is)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows), err == nil && !is:
-			return authz.ErrClientGone
+			return authz.ErrClientChanged
 		case err != nil:
 			return err
 		}
@@ -149,7 +149,7 @@ func (s *Store) EndorseKey(ctx context.Context, e authz.Endorsement, event authz
 		return endorsing(verdict)
 	})
 	return unless("endorsing a DPoP key", err,
-		authz.ErrProofSpent, authz.ErrAssertionSpent, authz.ErrClientGone, authz.ErrNotEndorsed, authz.ErrKeyNotAdmitted, authz.ErrTooManyKeys)
+		authz.ErrProofSpent, authz.ErrAssertionSpent, authz.ErrClientChanged, authz.ErrNotEndorsed, authz.ErrKeyNotAdmitted, authz.ErrTooManyKeys)
 }
 
 func endorsing(verdict string) error {
@@ -157,7 +157,7 @@ func endorsing(verdict string) error {
 	case "enrolled":
 		return nil
 	case "client":
-		return authz.ErrClientGone
+		return authz.ErrClientChanged
 	case "endorser":
 		return authz.ErrNotEndorsed
 	case "key":

@@ -83,7 +83,7 @@ func tryFaults(t *testing.T, f faulty, w *wire, admin *pgx.Conn) {
 			if err == nil {
 				t.Fatalf("%s: it succeeded", where)
 			}
-			for _, verdict := range []error{authz.ErrExists, authz.ErrNotFound, authz.ErrProofSpent, authz.ErrClientGone, authz.ErrInUse, authz.ErrNotDefined,
+			for _, verdict := range []error{authz.ErrExists, authz.ErrNotFound, authz.ErrProofSpent, authz.ErrClientChanged, authz.ErrInUse, authz.ErrNotDefined,
 				authz.ErrChanged, authz.ErrURLTaken, authz.ErrNameTaken, authz.ErrOnlySigner} {
 				if errors.Is(err, verdict) {
 					t.Errorf("%s: it reports %v, which nobody knows", where, err)

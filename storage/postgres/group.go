@@ -30,8 +30,8 @@ type group[Q, A any] struct {
 
 	mu       sync.Mutex
 	waiting  []*question[Q, A]
-	underWay int       // statements
-	latest   time.Time // when the last one of them began
+	patience *time.Timer // of those who wait
+	underWay int         // statements
 	closed   bool
 	idle     sync.WaitGroup // of statements
 }
@@ -47,9 +47,9 @@ type question[Q, A any] struct {
 const (
 	// groupSize bounds a statement, so that none keeps others waiting long.
 	groupSize = 64
-	// groupPatience is how long one is under way before the next may begin beside it,
-	// and groupStatements how many may be. With more, groups would be smaller and the
-	// database's work greater.
+	// groupPatience is how long they wait for the end of one before the next begins
+	// beside it, and groupStatements how many may be under way. With more, groups would
+	// be smaller and the database's work greater.
 	groupPatience   = 10 * time.Millisecond
 	groupStatements = 4
 	// groupTimeout ends a statement whose askers have all gone.
@@ -64,7 +64,9 @@ func newGroup[Q, A any](do func(context.Context, []Q) ([]A, error), apart func(Q
 	if apart == nil {
 		apart = func(Q) (none [32]byte, ok bool) { return none, false }
 	}
-	return &group[Q, A]{do: do, apart: apart, alike: func(Q, Q) bool { return true }}
+	g := &group[Q, A]{do: do, apart: apart, alike: func(Q, Q) bool { return true }}
+	g.patience = time.AfterFunc(groupPatience, g.hurry)
+	return g
 }
 
 // ask returns the answer. Where it fails it may be that the statement was carried
@@ -88,11 +90,10 @@ func (g *group[Q, A]) ask(ctx context.Context, ask Q) (A, error) {
 		return q.answer, q.err
 	}
 	q.done = make(chan struct{})
-	g.waiting = append(g.waiting, q)
-	if g.underWay < groupStatements && time.Since(g.latest) > groupPatience {
-		g.begins()
-		g.together(g.gather())
+	if len(g.waiting) == 0 {
+		g.patience.Reset(groupPatience)
 	}
+	g.waiting = append(g.waiting, q)
 	g.mu.Unlock()
 	select {
 	case <-q.done:
@@ -112,10 +113,23 @@ func (g *group[Q, A]) leave(q *question[Q, A]) {
 	}
 }
 
+// hurry begins a statement for those whose patience is at its end.
+func (g *group[Q, A]) hurry() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.underWay == groupStatements || len(g.waiting) == 0 { // the next that ends takes them
+		return
+	}
+	g.begins()
+	g.together(g.gather())
+	if len(g.waiting) > 0 {
+		g.patience.Reset(groupPatience)
+	}
+}
+
 func (g *group[Q, A]) begins() {
 	g.underWay++
 	g.idle.Add(1)
-	g.latest = time.Now()
 }
 
 // ends is called at the end of a statement: those who wait have theirs begun.
@@ -127,6 +141,9 @@ func (g *group[Q, A]) ends() {
 	if batch := g.gather(); len(batch) > 0 {
 		g.begins()
 		g.together(batch)
+	}
+	if len(g.waiting) > 0 {
+		g.patience.Reset(groupPatience)
 	}
 	g.idle.Done()
 }
@@ -169,6 +186,7 @@ func (g *group[Q, A]) close() {
 	g.closed = true
 	waiting := g.waiting
 	g.waiting = nil
+	g.patience.Stop()
 	g.mu.Unlock()
 	g.finish(waiting, errClosed)
 	g.idle.Wait()

@@ -169,14 +169,30 @@ func TestNobodyWaitsForAStatementThatTakesLong(t *testing.T) {
 		}
 		wg.Wait()
 		for i, took := range took {
-			// The first four have statements of their own; the others wait for the end of
-			// one, and then share the next.
-			if alone := took == time.Second; alone != (i < groupStatements) || took > 2*time.Second {
+			// The first four have statements of their own, the first at once; the others wait
+			// for the end of one, and then share the next.
+			soon := took == time.Second || i > 0 && took == time.Second+groupPatience
+			if soon != (i < groupStatements) || took > 2*time.Second {
 				t.Errorf("question %d took %s", i, took)
 			}
 		}
 		if len(d.groups) != groupStatements+1 {
 			t.Errorf("asked as %v", d.groups)
+		}
+		d.close()
+	})
+}
+
+// Nobody else has to come for that.
+func TestPatienceOfThoseWhoWaitEndsByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoubled(t)
+		start := time.Now()
+		if _, errs := d.askAllAtOnce(t, 1, 2, 3); errors.Join(errs...) != nil {
+			t.Error(errs)
+		}
+		if took := time.Since(start); took != time.Second+groupPatience {
+			t.Errorf("those who came with the first were answered after %s", took)
 		}
 		d.close()
 	})
@@ -218,9 +234,10 @@ func TestStatementOfUnknownOutcomeIsNotRepeated(t *testing.T) {
 func TestAskerWhoIsOutOfTimeWaitsNoLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoubled(t)
-		go d.ask(t.Context(), 1)
-		go d.ask(t.Context(), 2)
-		synctest.Wait()
+		for n := range groupStatements { // as many as there may be
+			go d.ask(t.Context(), n+10)
+			time.Sleep(2 * groupPatience)
+		}
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()

@@ -177,12 +177,12 @@ func TestTokenOfAResourceThatIsGoneIsRefused(t *testing.T) {
 	i := issue(now)
 	i.Token.Resource = "https://nowhere.example.com"
 	for range 2 {
-		if err := store.RecordToken(t.Context(), i); !errors.Is(err, authz.ErrClientGone) {
+		if err := store.RecordToken(t.Context(), i); !errors.Is(err, authz.ErrClientChanged) {
 			t.Errorf("bound: %v", err)
 		}
 		bearer := i
 		bearer.Proof = nil
-		if err := store.RecordToken(t.Context(), bearer); !errors.Is(err, authz.ErrClientGone) {
+		if err := store.RecordToken(t.Context(), bearer); !errors.Is(err, authz.ErrClientChanged) {
 			t.Errorf("bearer: %v", err)
 		}
 	}

@@ -72,7 +72,7 @@ func TestNothingIsReadFromAStandby(t *testing.T) {
 	for name, s := range stores {
 		for range 8 { // each of the connections that there may be
 			token, err := s.ActiveToken(t.Context(), i.Token.Digest, edgeCaller(), now)
-			if err == nil || errors.Is(err, authz.ErrNotFound) || errors.Is(err, authz.ErrClientGone) {
+			if err == nil || errors.Is(err, authz.ErrNotFound) || errors.Is(err, authz.ErrClientChanged) {
 				t.Errorf("%s: introspection is answered by a standby: %v, %v", name, token, err)
 			}
 		}

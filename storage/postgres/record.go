@@ -144,7 +144,7 @@ func (r recorded) of(issue authz.Issue) error {
 	case r.token:
 		return nil
 	case !r.client:
-		return authz.ErrClientGone
+		return authz.ErrClientChanged
 	case !r.admitted:
 		return authz.ErrKeyNotAdmitted
 	case !r.signed:

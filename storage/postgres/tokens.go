@@ -154,7 +154,7 @@ func tokenForCaller(rows pgx.Rows) (t *authz.Token, revoked bool, err error) {
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return nil, false, authz.ErrClientGone
+		return nil, false, authz.ErrClientChanged
 	case errors.Is(err, authz.ErrNotFound):
 		return nil, false, err
 	case err != nil:

@@ -78,7 +78,7 @@ func neitherIsSpent(t *testing.T, w *world) {
 	gone.Revision++
 	w.recordsNothing(t, authz.ErrProofSpent, replayed)
 	w.recordsNothing(t, authz.ErrKeyNotAdmitted, unadmitted)
-	w.recordsNothing(t, authz.ErrClientGone, gone, bearer(gone))
+	w.recordsNothing(t, authz.ErrClientChanged, gone, bearer(gone))
 	for _, failed := range []authz.Issue{replayed, unadmitted, gone} {
 		good := w.asserted()
 		good.Assertion = failed.Assertion

@@ -146,7 +146,7 @@ func callerGone(t *testing.T, w *world) {
 			do(t, w)
 			for what, ask := range w.asks(t, a, caller, theirs, own) {
 				t.Logf("by %s; %s; %s", by, change, what)
-				w.refuses(t, authz.ErrClientGone, ask)
+				w.refuses(t, authz.ErrClientChanged, ask)
 			}
 			if change != "it is deleted" {
 				remove("caller")(t, w)

@@ -84,7 +84,7 @@ func noTokenByTakenName(t *testing.T, w *world) {
 	late, endorsement := issue(), w.endorsement(newJKT(), newJKT())
 	endorsement.Caller = w.caller(c.ID)
 	must(t, w.changesTerms(t, c.ID, terms(one), terms(two))())
-	w.recordsNothing(t, authz.ErrClientGone, late, bearer(late), certified(late))
-	w.refuses(t, authz.ErrClientGone, func() error { return w.endorse(t, endorsement) })
+	w.recordsNothing(t, authz.ErrClientChanged, late, bearer(late), certified(late))
+	w.refuses(t, authz.ErrClientChanged, func() error { return w.endorse(t, endorsement) })
 	must(t, w.Servers[1].RecordToken(t.Context(), issue()))
 }

@@ -81,7 +81,7 @@ func noTokenByTakenKey(t *testing.T, w *world) {
 	must(t, w.Servers[0].RecordToken(t.Context(), by("one")))
 	late := []authz.Issue{by("one"), bearer(by("one")), by("two")}
 	must(t, w.Operator.SetClientKeys(t.Context(), c.ID, c.JWKS, []string{"two"}, "", w.event(authz.AuditClientUpdated)))
-	w.recordsNothing(t, authz.ErrClientGone, late...)
+	w.recordsNothing(t, authz.ErrClientChanged, late...)
 	must(t, w.Servers[0].RecordToken(t.Context(), by("two")))
 }
 
@@ -92,7 +92,7 @@ func noTokenByEarlierClient(t *testing.T, w *world) {
 	c := w.client(shop)
 	c.Secrets = []authz.Digest{randomDigest()}
 	must(t, w.Operator.CreateClient(t.Context(), c, w.event(authz.AuditClientCreated)))
-	w.recordsNothing(t, authz.ErrClientGone, late...)
+	w.recordsNothing(t, authz.ErrClientChanged, late...)
 }
 
 func certificateBound(t *testing.T, w *world) {

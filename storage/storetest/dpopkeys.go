@@ -361,7 +361,7 @@ func notEndorsed(t *testing.T, w *world) {
 	w.refuses(t, authz.ErrNotEndorsed, func() error { return w.endorse(t, e) })
 	w.policy(t, shop, authz.EnrolledKey)
 	disable(shop, true)(t, w)
-	w.refuses(t, authz.ErrClientGone, func() error { return w.endorse(t, e) })
+	w.refuses(t, authz.ErrClientChanged, func() error { return w.endorse(t, e) })
 	disable(shop, false)(t, w)
 	e.Caller = w.caller(shop)
 	must(t, w.endorse(t, e)) // none of the refusals has spent it

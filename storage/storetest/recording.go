@@ -155,8 +155,8 @@ func clientGone(t *testing.T, w *world) {
 	for _, id := range []string{shop, other, "never-registered"} {
 		i := w.issueFor(id, w.now)
 		for _, s := range w.Servers {
-			w.refuses(t, authz.ErrClientGone, func() error { return s.RecordToken(ctx, i) })
-			w.refuses(t, authz.ErrClientGone, func() error { return s.RecordToken(ctx, bearer(i)) })
+			w.refuses(t, authz.ErrClientChanged, func() error { return s.RecordToken(ctx, i) })
+			w.refuses(t, authz.ErrClientChanged, func() error { return s.RecordToken(ctx, bearer(i)) })
 		}
 	}
 	// The refused proof was not spent.

@@ -122,7 +122,7 @@ func nothingForRevisedClient(t *testing.T, w *world) {
 			for what, ask := range w.asks(t, a, caller, theirs, own) {
 				if change != "nothing" {
 					t.Logf("by %s; %s; %s", by, change, what)
-					w.refuses(t, authz.ErrClientGone, ask)
+					w.refuses(t, authz.ErrClientChanged, ask)
 				} else if err := ask(); err != nil && (what != "revocation" || own.ClientID == caller.ClientID) {
 					t.Errorf("by %s; %s: %v", by, what, err)
 				}
@@ -139,6 +139,6 @@ func nothingByRevisedTerms(t *testing.T, w *world) {
 	must(t, w.Servers[0].RecordToken(t.Context(), w.issue()))
 	late := w.issue()
 	w.revises(t, labels)
-	w.recordsNothing(t, authz.ErrClientGone, late, bearer(late), asserted)
+	w.recordsNothing(t, authz.ErrClientChanged, late, bearer(late), asserted)
 	must(t, w.Servers[1].RecordToken(t.Context(), w.issue()))
 }

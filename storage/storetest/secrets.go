@@ -200,7 +200,7 @@ func noTokenByEnded(t *testing.T, w *world) {
 	}
 	late := []authz.Issue{by(first), bearer(by(first)), by(second), bearer(by(second))}
 	third := w.rotate(t, 0, 0)
-	w.recordsNothing(t, authz.ErrClientGone, late...)
+	w.recordsNothing(t, authz.ErrClientChanged, late...)
 	must(t, w.Servers[0].RecordToken(t.Context(), by(third)))
 }
 

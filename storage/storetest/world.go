@@ -220,7 +220,7 @@ func (w *world) activeFor(t *testing.T, token authz.Token, gateway string, now t
 		case err == nil:
 			same(t, token, *found)
 			verdicts[i] = true
-		case errors.Is(err, authz.ErrClientGone) && w.caller(gateway).Revision == 0: // it is not registered
+		case errors.Is(err, authz.ErrClientChanged) && w.caller(gateway).Revision == 0: // it is not registered
 		case !errors.Is(err, authz.ErrNotFound):
 			t.Fatal(err)
 		}
