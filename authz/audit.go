@@ -7,8 +7,11 @@ type AuditKind string
 
 // The kinds of events.
 const (
-	AuditTokenIssued     AuditKind = "token.issued"
-	AuditTokenRevoked    AuditKind = "token.revoked"
+	AuditTokenIssued  AuditKind = "token.issued"
+	AuditTokenRevoked AuditKind = "token.revoked"
+	// AuditTokenRefused is of a request for a token that was refused. It changes
+	// nothing, and is written soon after it, with others.
+	AuditTokenRefused    AuditKind = "token.refused"
 	AuditClientCreated   AuditKind = "client.created"
 	AuditClientDisabled  AuditKind = "client.disabled"
 	AuditClientEnabled   AuditKind = "client.enabled"
@@ -47,6 +50,10 @@ const (
 	// AuditAuthenticationsLimited is of a client or an address: one a minute at most,
 	// see limited.
 	AuditAuthenticationsLimited AuditKind = "authentication.limited"
+
+	// What a client does that is not like it, and that somebody has looked at it.
+	AuditAlertRaised       AuditKind = "alert.raised"
+	AuditAlertAcknowledged AuditKind = "alert.acknowledged"
 
 	// The first of a period, for all of it: see sighting.
 	AuditRetiredSecretUsed AuditKind = "credential.retired_used"

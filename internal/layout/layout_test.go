@@ -38,6 +38,7 @@ var rules = map[string][]string{
 	"internal/strictjose":                    {},
 	"internal/admission":                     {},
 	"internal/allowance":                     {},
+	"internal/behaviour":                     {},
 	"internal/clientassertion":               {"internal/strictjose"},
 	"internal/jwksuri":                       {"internal/strictjose"},
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},

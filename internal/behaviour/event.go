@@ -1,0 +1,55 @@
+// Package behaviour knows what is normal for each client, and tells of what is not.
+//
+// It learns from the events of the audit trail, in their order, one at a time, and
+// keeps a Baseline of a few kilobytes for each client. It knows neither the database
+// nor the clock: time is what the events say, and what Tick is told. Whoever feeds it
+// keeps its baselines and delivers its alerts.
+//
+// It trusts the trail and nothing else: what a client sent and the server did not
+// check (the user agent, a claimed name) is no more than a hint in it.
+package behaviour
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Kind says what an Event tells of.
+type Kind int
+
+// The kinds of events. All others of the trail are of no concern here.
+const (
+	TokenIssued   Kind = iota + 1 // to ClientID, which has authenticated
+	TokenRefused                  // see Reason
+	SecretRetired                 // somebody came with a secret of the client that has ended
+	KeyRefused                    // somebody with the client's credentials came with a DPoP key that is not enrolled
+	KeyEnrolled                   // by an operator, or by a key that was: JKT is expected from now on
+	ClientChanged                 // an operator created it, or changed its grants, credentials or policy
+	ClientDeleted                 // and with it all that is known of it
+)
+
+// Event is what the analysis needs to know of an event of the audit trail.
+type Event struct {
+	Kind      Kind
+	At        time.Time
+	ID        string // of the event in the trail
+	RequestID string
+	ClientID  string // a registered client; "": it is not known whose, and only counted
+	// Authenticated: whoever it was had the client's credentials.
+	Authenticated bool
+	// Times is how many alike this one stands for; 0 is one.
+	Times int64
+
+	JKT        string
+	Network    netip.Prefix // where from: /24 or /48; not valid: not known
+	UserAgent  string       // the product's name alone; "": none
+	Credential string       // which secret or key it has authenticated with
+	Resource   string
+	Scopes     []string
+	// Reason is why it was refused: the proof's check ("replay", "iat", …) or the OAuth
+	// error code; of a closed set.
+	Reason string
+	// Offset is how far the server's clock was past the proof's iat.
+	Offset    time.Duration
+	HasOffset bool
+}
