@@ -13,6 +13,7 @@ import (
 
 	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/internal/clientassertion"
+	"github.com/cargokey/authz/internal/span"
 )
 
 // event is what is known of a request at its end: one line in the log. What a
@@ -40,6 +41,7 @@ type event struct {
 	// proofOffset is how far the server's clock was past the proof's iat.
 	proofOffset *time.Duration
 	err         *oauthError
+	trace       span.Span // the request's whole; none where it is not traced
 	// folded: it is one of many failures, and the log has one line for all.
 	folded bool
 }
@@ -79,11 +81,13 @@ func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 		// statement off costs a connection to the database, and a stranger could
 		// break off any number. And no database is waited for without an end.
 		ctx := context.WithValue(context.WithoutCancel(r.Context()), attemptKey{}, a)
-		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		ctx, cancel := context.WithTimeout(s.tracing.begin(ctx, r, ev), requestTimeout)
 		defer cancel()
 		if err := answer(rec, r.WithContext(ctx), ev); err != nil {
 			ev.err = s.limited(ev, a, answerTo(err))
+			_, answering := s.step(ctx, "answer")
 			ev.err.write(rec)
+			answering.end(nil)
 		} else {
 			a.whole = true
 			s.failures.proved(a, ev.authenticated())
@@ -103,6 +107,7 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 		outcome = ev.err.code
 	}
 	s.metrics.observe(ev, outcome, elapsed)
+	ev.endTrace(outcome)
 	var retired *retiredSecret
 	if ev.err != nil && errors.As(ev.err, &retired) {
 		s.noteRetiredSecret(ev, retired)
@@ -128,7 +133,7 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 		slog.String("remote", ev.remote),
 	}
 	for _, a := range []struct{ key, value string }{
-		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"credential", ev.credential}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"x5t", ev.x5t}, {"token_type", ev.tokenType},
+		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"credential", ev.credential}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"x5t", ev.x5t}, {"token_type", ev.tokenType}, {"trace_id", ev.trace.TraceID()},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))

@@ -93,6 +93,9 @@ type Config struct {
 	// Profile holds the server to more; empty: to nothing more.
 	Profile Profile
 
+	// Traces: see there. The zero value: none.
+	Traces Traces
+
 	Store   Store
 	Sealer  *jwks.Sealer
 	Metrics *Metrics
@@ -111,6 +114,7 @@ type Server struct {
 	now          func() time.Time
 	log          *slog.Logger
 	metrics      *Metrics
+	tracing      tracing
 	keys         keyring
 	scopes       scopeList
 	tally        *tally
@@ -145,6 +149,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{
 		issuer: c.Issuer, profile: c.Profile, certificates: c.ClientCertificates, log: c.Log, metrics: c.Metrics,
+		tracing: newTracing(c.Traces),
 		// Microseconds are what Postgres keeps.
 		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
 		proofWindow: c.ProofLifetime + 2*c.ClockSkew,

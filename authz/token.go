@@ -23,7 +23,7 @@ type tokenResponse struct {
 // signature (dpopfosite), the client (clientauth.go), the signature
 // (dpopfosite), the grant (grant.go), the token (mint.go), and recordToken.
 func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error {
-	form, err := parseForm(r)
+	form, err := s.parse(r)
 	if err != nil {
 		return err
 	}
@@ -57,12 +57,14 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	}
 	ev.tokenType = tokenType(state.token)
 	s.metrics.tokensIssued.WithLabelValues(ev.tokenType).Inc()
+	_, answering := s.step(r.Context(), "answer")
 	writeJSON(w, http.StatusOK, tokenResponse{
 		AccessToken: response.GetAccessToken(),
 		TokenType:   ev.tokenType,
 		ExpiresIn:   state.token.ExpiresAt.Unix() - state.token.IssuedAt.Unix(),
 		Scope:       state.token.Scope,
 	})
+	answering.end(nil)
 	return nil
 }
 
@@ -100,7 +102,9 @@ func tokenType(t Token) string {
 
 // recordToken spends the proof and the assertion and records the token, in one step; no token
 // leaves the server that did not get past here.
-func (s *Server) recordToken(ctx context.Context, state *session) error {
+func (s *Server) recordToken(ctx context.Context, state *session) (err error) {
+	ctx, recording := s.step(ctx, "spend and record")
+	defer func() { recording.end(err) }()
 	state.token.Credential = state.client.Credential
 	ev, t := state.event, state.token
 	ev.jti, ev.jkt, ev.x5t = t.JTI, t.JKT, t.X5T
