@@ -22,6 +22,7 @@ import (
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/internal/pgdev/pgtest"
+	"github.com/cargokey/authz/internal/span/spantest"
 	"github.com/cargokey/authz/jwks"
 	"github.com/cargokey/authz/storage/postgres"
 )
@@ -56,7 +57,8 @@ type world struct {
 	forgets  bool         // so much time passes that partitions are dropped
 
 	mu      sync.Mutex
-	secrets []string // everything that no log and no table may hold
+	secrets []string // everything that no log, no table and no trace may hold
+	traces  []*spantest.Collector
 }
 
 // newWorld registers two resources and no client. What always holds is checked

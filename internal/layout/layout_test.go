@@ -44,6 +44,7 @@ var rules = map[string][]string{
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},
 	"internal/freeport":                      {},
 	"internal/span":                          {"otel"},
+	"internal/span/spantest":                 {"otlp", "protobuf"},
 	"internal/faulttest":                     {"dpopbind", "pgx"},
 	"internal/gatewaytest":                   {"dpopbind", "internal/clientcert/certtest", "internal/freeport", "internal/pgdev/pgtest"},
 	"internal/clientcert":                    {"go-jose", "internal/strictjose"},
@@ -70,6 +71,7 @@ var others = map[string]string{
 	"go-cmp": "github.com/google/go-cmp", "embedded-postgres": "github.com/fergusstrange/embedded-postgres",
 	"cobra": "github.com/spf13/cobra", "envconfig": "github.com/kelseyhightower/envconfig",
 	"pkcs11": "github.com/miekg/pkcs11", "otel": "go.opentelemetry.io/otel",
+	"otlp": "go.opentelemetry.io/proto/otlp", "protobuf": "google.golang.org/protobuf",
 }
 
 type goPackage struct {
