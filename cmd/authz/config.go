@@ -308,6 +308,9 @@ func (c *config) validateServe() error {
 	if _, err := c.jwksURINetworks(); err != nil {
 		return err
 	}
+	if _, err := c.traceParents(); err != nil {
+		return err
+	}
 	if err := c.validateLimits(); err != nil {
 		return err
 	}

@@ -155,6 +155,8 @@ func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
 		{"AUTHZ_FAILURES_PER_ADDRESS", "1000001", "1 to 1000000"},
 		{"AUTHZ_DRAIN_DELAY", "-1s", "0s to 5s"},
 		{"AUTHZ_DRAIN_DELAY", "6s", "0s to 5s"},
+		{"AUTHZ_TRACE_PARENTS", "10.20.0.0/16,10.20.0.1", "peers whose header traceparent"},
+		{"AUTHZ_TRACE_PARENTS", "10.20.0.1/16", "peers whose header traceparent"},
 		{"AUTHZ_LOG_LEVEL", "loud", "debug, info, warn or error"},
 		{"AUTHZ_LOG_FORMAT", "xml", "json or text"},
 	} {
