@@ -92,7 +92,7 @@ func TestCollectorThatHangsSlowsNothing(t *testing.T) {
 	if code, err := i.end(syscall.SIGTERM); err != nil || code != 0 {
 		t.Errorf("exit code %d, %v", code, err)
 	}
-	if took := time.Since(stopped); took > endTimeout {
+	if took := time.Since(stopped); took > 10*time.Second { // then who stops it would have killed it
 		t.Errorf("it took %s to end", took)
 	}
 	if n := strings.Count(i.errOut.String(), told); n != 1 {
