@@ -1,9 +1,12 @@
 package main
 
 import (
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -65,6 +68,30 @@ func TestTracesReachTheCollectorBeforeTheEnd(t *testing.T) {
 	for _, secret := range append(s.secrets, apiKey) {
 		if strings.Contains(collector.Bytes(), secret) || strings.Contains(i.errOut.String(), secret) {
 			t.Errorf("a secret of %d bytes is in a trace or in the log", len(secret))
+		}
+	}
+}
+
+func TestTracesGoByTLSToTheCollectorThatIsTrusted(t *testing.T) {
+	collector, certificate := spantest.NewTLS(t)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, trusted := range []bool{false, true} {
+		env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_EXPORTER_OTLP_COMPRESSION": "none"}
+		if trusted {
+			env["OTEL_EXPORTER_OTLP_CERTIFICATE"] = file
+		}
+		traces, err := (&config{}).traces(t.Context(), environmentOf(env), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, span := traces.provider.Tracer("test").Start(t.Context(), "one")
+		span.End()
+		traces.end()
+		if n := len(collector.Spans()); (n == 1) != trusted {
+			t.Errorf("trusted: %t, spans: %d", trusted, n)
 		}
 	}
 }

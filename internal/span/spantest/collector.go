@@ -3,6 +3,7 @@
 package spantest
 
 import (
+	"encoding/pem"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -43,6 +44,16 @@ func New(t testing.TB) *Collector {
 	t.Cleanup(server.Close)
 	c.URL = server.URL
 	return c
+}
+
+// NewTLS starts one with TLS, and returns the certificate to trust, in PEM.
+func NewTLS(t testing.TB) (c *Collector, certificate []byte) {
+	t.Helper()
+	c = &Collector{}
+	server := httptest.NewTLSServer(http.HandlerFunc(c.receive))
+	t.Cleanup(server.Close)
+	c.URL = server.URL
+	return c, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 }
 
 func (c *Collector) receive(w http.ResponseWriter, r *http.Request) {
