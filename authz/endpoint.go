@@ -102,7 +102,7 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 	if ev.err != nil {
 		outcome = ev.err.code
 	}
-	s.metrics.observe(ev, outcome, elapsed)
+	s.metrics.observe(ev, elapsed)
 	var retired *retiredSecret
 	if ev.err != nil && errors.As(ev.err, &retired) {
 		s.noteRetiredSecret(ev, retired)

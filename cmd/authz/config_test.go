@@ -85,6 +85,7 @@ func TestVariableNamesAreTheDocumentedOnes(t *testing.T) {
 		"AUTHZ_TLS_CLIENT_CERT", "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_CLIENT_CERT_PROXIES", "AUTHZ_MTLS_URL", "AUTHZ_PROFILE", "AUTHZ_PROOF_LIFETIME", "AUTHZ_CLOCK_SKEW",
 		"AUTHZ_JWKS_URI_NETWORKS", "AUTHZ_JWKS_URI_CA_FILE", "AUTHZ_ASSERTION_AUDIENCE_TOKEN_ENDPOINT",
 		"AUTHZ_MAX_CONNECTIONS", "AUTHZ_MAX_IN_FLIGHT", "AUTHZ_FAILURES_PER_CLIENT", "AUTHZ_FAILURES_PER_ADDRESS", "AUTHZ_DRAIN_DELAY",
+		"AUTHZ_METRICS_CLIENTS",
 		"AUTHZ_SERVICE_DOCUMENTATION", "AUTHZ_LOG_LEVEL", "AUTHZ_LOG_FORMAT",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
@@ -154,6 +155,7 @@ func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
 		{"AUTHZ_FAILURES_PER_ADDRESS", "1000001", "1 to 1000000"},
 		{"AUTHZ_DRAIN_DELAY", "-1s", "0s to 5s"},
 		{"AUTHZ_DRAIN_DELAY", "6s", "0s to 5s"},
+		{"AUTHZ_METRICS_CLIENTS", "some", "true or false"},
 		{"AUTHZ_LOG_LEVEL", "loud", "debug, info, warn or error"},
 		{"AUTHZ_LOG_FORMAT", "xml", "json or text"},
 	} {
