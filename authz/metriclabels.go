@@ -5,7 +5,6 @@ import (
 
 	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/internal/clientassertion"
-	"github.com/cargokey/authz/jwks"
 )
 
 // The sets that labels come from. What is in none of them is counted as other: a
@@ -86,14 +85,6 @@ func assertionChecks() []string {
 		checks = append(checks, string(c))
 	}
 	return checks
-}
-
-func algorithmNames() []string {
-	var names []string
-	for _, a := range jwks.Algorithms() {
-		names = append(names, string(a))
-	}
-	return names
 }
 
 // counters are the counters of one label, found once: to look one up in its vector

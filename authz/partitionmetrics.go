@@ -8,19 +8,20 @@ import (
 )
 
 // partitionMetrics tell, for each family of tables, whether upkeep keeps up with time.
+// They are moments: where upkeep fails altogether, they are left behind.
 type partitionMetrics struct {
-	ahead  *prometheus.GaugeVec
-	oldest *prometheus.GaugeVec
-	left   *prometheus.GaugeVec
+	until    *prometheus.GaugeVec
+	oldest   *prometheus.GaugeVec
+	detached *prometheus.GaugeVec
 }
 
 func newPartitionMetrics(d declarer) partitionMetrics {
 	return partitionMetrics{
-		ahead: d.gauge("authz_partitions_ahead_seconds",
-			"For how long from now on there is a partition for every moment; 0 where there is none for now.", "family"),
-		oldest: d.gauge("authz_partition_oldest_seconds",
-			"How long ago the time of the oldest partition ended; 0 where it has not.", "family"),
-		left: d.gauge("authz_partitions_detached", "Old partitions that were detached and are yet to be dropped.", "family"),
+		until: d.gauge("authz_partitions_prepared_until_timestamp_seconds",
+			"Until when there is a partition for every moment, in Unix time; 0 where there is none for now.", "family"),
+		oldest: d.gauge("authz_partitions_oldest_end_timestamp_seconds",
+			"When the time of the oldest partition ends, in Unix time; 0 where there is none.", "family"),
+		detached: d.gauge("authz_partitions_detached", "Old partitions that were detached and are yet to be dropped.", "family"),
 	}
 }
 
@@ -39,11 +40,11 @@ func (s *Server) measurePartitions(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("looking at partitions: %w", err)
 	}
-	now, m := s.now(), &s.metrics.partitions
+	m := &s.metrics.partitions
 	for _, f := range families {
-		m.ahead.WithLabelValues(f.Family).Set(f.Ahead(now).Seconds())
-		m.oldest.WithLabelValues(f.Family).Set(f.Oldest(now).Seconds())
-		m.left.WithLabelValues(f.Family).Set(float64(f.Detached))
+		m.until.WithLabelValues(f.Family).Set(unixOrZero(f.PreparedUntil(s.now())))
+		m.oldest.WithLabelValues(f.Family).Set(unixOrZero(f.OldestEnd()))
+		m.detached.WithLabelValues(f.Family).Set(float64(f.Detached))
 	}
 	return nil
 }

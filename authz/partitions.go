@@ -1,9 +1,6 @@
 package authz
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // PartitionFamily is how one table that is partitioned by time stands.
 type PartitionFamily struct {
@@ -14,22 +11,25 @@ type PartitionFamily struct {
 	Detached int
 }
 
-// Ahead is for how long from now on there is a partition for every moment; 0: there
-// is none for now.
-func (f PartitionFamily) Ahead(now time.Time) time.Duration {
-	covered := now
+// PreparedUntil is until when, from now on, there is a partition for every moment; the
+// zero time: there is none for now.
+func (f PartitionFamily) PreparedUntil(now time.Time) time.Time {
+	until := now
 	for _, start := range f.Starts {
-		if end := start.Add(f.Width); !start.After(covered) && end.After(covered) {
-			covered = end
+		if end := start.Add(f.Width); !start.After(until) && end.After(until) {
+			until = end
 		}
 	}
-	return covered.Sub(now)
+	if until.Equal(now) {
+		return time.Time{}
+	}
+	return until
 }
 
-// Oldest is how long ago the time of the oldest ended; 0: it has not, or there is none.
-func (f PartitionFamily) Oldest(now time.Time) time.Duration {
+// OldestEnd is when the time of the oldest ends; the zero time: there is none.
+func (f PartitionFamily) OldestEnd() time.Time {
 	if len(f.Starts) == 0 {
-		return 0
+		return time.Time{}
 	}
-	return max(0, now.Sub(slices.MinFunc(f.Starts, time.Time.Compare).Add(f.Width)))
+	return f.Starts[0].Add(f.Width)
 }

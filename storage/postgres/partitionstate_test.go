@@ -31,40 +31,40 @@ func TestPartitionsAreToldAsTheyStand(t *testing.T) {
 	admin := connect(t, db.OwnerURL)
 	store := open(t, db.ServerURL, postgres.AsServer())
 	now := clock()
-	if f := family(t, store, "tokens"); f.Ahead(now) != 0 || f.Oldest(now) != 0 || f.Detached != 0 {
+	if f := family(t, store, "tokens"); !f.PreparedUntil(now).IsZero() || !f.OldestEnd().IsZero() || f.Detached != 0 {
 		t.Errorf("without any: %+v", f)
 	}
 	must(t, store.Maintain(t.Context(), now))
-	hour, day := now.Truncate(time.Hour), now.Truncate(24*time.Hour)
-	for name, end := range map[string]time.Time{"tokens": hour.Add(7 * time.Hour), "spent_proofs": hour.Add(7 * time.Hour), "audit_events": day.Add(3 * 24 * time.Hour)} {
+	hour, day := now.UTC().Truncate(time.Hour), now.UTC().Truncate(24*time.Hour)
+	for name, until := range map[string]time.Time{"tokens": hour.Add(7 * time.Hour), "spent_proofs": hour.Add(7 * time.Hour), "audit_events": day.Add(3 * 24 * time.Hour)} {
 		f := family(t, store, name)
-		if got := f.Ahead(now); got != end.Sub(now) {
-			t.Errorf("%s: prepared for %s ahead, want %s", name, got, end.Sub(now))
+		if got := f.PreparedUntil(now); !got.Equal(until) {
+			t.Errorf("%s: prepared until %s, want %s", name, got, until)
 		}
-		// The hour, or the day, before is made as well.
-		if got, want := f.Oldest(now), now.Sub(end.Add(-time.Duration(len(f.Starts)-1)*f.Width)); got != want {
-			t.Errorf("%s: the oldest ended %s ago, want %s", name, got, want)
+		if got := f.OldestEnd(); !got.Equal(now.UTC().Truncate(f.Width)) { // the hour, or the day, before is made as well
+			t.Errorf("%s: the oldest ends at %s", name, got)
 		}
 	}
 
 	// A gap ends what is prepared, and what is old shows.
-	exec(t, admin, `drop table authz.`+partitionOf("tokens", hour.Add(2*time.Hour)))
+	gap := hour.Add(2 * time.Hour)
+	exec(t, admin, `drop table authz.`+partitionOf("tokens", gap))
 	makePartition(t, admin, "tokens", hour.Add(-50*time.Hour))
 	f := family(t, store, "tokens")
-	if got := f.Ahead(now); got != hour.Add(2*time.Hour).Sub(now) {
-		t.Errorf("before a gap %s are prepared", got)
+	if got := f.PreparedUntil(now); !got.Equal(gap) {
+		t.Errorf("before a gap, which begins at %s, it is prepared until %s", gap, got)
 	}
-	if got := f.Oldest(now); got != now.Sub(hour.Add(-49*time.Hour)) {
-		t.Errorf("the oldest ended %s ago", got)
+	if !f.PreparedUntil(gap.Add(time.Minute)).IsZero() {
+		t.Error("there is no partition for a moment, and it is prepared from then on")
 	}
-	if f.Ahead(now.Add(2*time.Hour)) != 0 {
-		t.Error("there is no partition for a moment, and some time is prepared from then on")
+	if got := f.OldestEnd(); !got.Equal(hour.Add(-49 * time.Hour)) {
+		t.Errorf("the oldest ends at %s", got)
 	}
 
 	// What was taken out, and what an operator keeps, is not the family's any more.
 	old := partitionOf("tokens", hour.Add(-50*time.Hour))
 	exec(t, admin, `alter table authz.tokens detach partition authz.`+old)
-	if f := family(t, store, "tokens"); f.Detached != 0 || f.Oldest(now) > time.Hour {
+	if f := family(t, store, "tokens"); f.Detached != 0 || f.OldestEnd().Before(hour) {
 		t.Errorf("one that an operator keeps counts: %+v", f)
 	}
 	exec(t, admin, `alter table authz.`+old+` rename to `+old+`_old`)
@@ -72,7 +72,7 @@ func TestPartitionsAreToldAsTheyStand(t *testing.T) {
 		t.Errorf("one that is to be dropped does not count: %+v", f)
 	}
 	must(t, store.Maintain(t.Context(), now))
-	if f := family(t, store, "tokens"); f.Detached != 0 || f.Ahead(now) != hour.Add(7*time.Hour).Sub(now) {
+	if f := family(t, store, "tokens"); f.Detached != 0 || !f.PreparedUntil(now).Equal(hour.Add(7*time.Hour)) {
 		t.Errorf("after upkeep: %+v", f)
 	}
 }
