@@ -57,6 +57,7 @@ var rules = map[string][]string{
 	"examples/platform":        {},
 	"examples/platform/demo":   {"dpopbind"},
 	"internal/compose":         {},
+	"internal/monitoring":      {},
 	"cmd/authz":                {"authz", "dpopbind", "internal/clientcert", "internal/hsm", "internal/pgdev", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
 	// It registers what it measures, and runs the rest as processes.
 	"cmd/authzbench": {"authz", "dpopbind", "internal/pgdev", "migrations", "storage/postgres", "pgx"},
