@@ -47,6 +47,14 @@ func TestEachMetricIsDocumentedWithItsLabels(t *testing.T) {
 	}
 }
 
+// The server was started with AUTHZ_METRICS_CLIENTS.
+func TestClientsAreNamedWhereTheSettingSaysSo(t *testing.T) {
+	want := selector{"authz_checks_total", []matcher{{"client_id", "=", "labels-gateway"}}}
+	if problem := scrape(t).problem(want); problem != "" {
+		t.Error(problem)
+	}
+}
+
 func sortedList(labels string) string {
 	all := strings.Split(labels, ",")
 	slices.Sort(all)

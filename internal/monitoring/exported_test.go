@@ -30,7 +30,9 @@ func parseExported(text string) *exported {
 		}
 		e.add(m[1], labels)
 	}
-	e.add("up", map[string]string{}) // which Prometheus tells of each target
+	// What Prometheus itself tells, of each target and of each alert.
+	e.add("up", map[string]string{})
+	e.add("ALERTS", map[string]string{"alertname": "AuthzDown", "alertstate": "firing", "severity": "page"})
 	return e
 }
 
