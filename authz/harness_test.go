@@ -169,6 +169,7 @@ func (w *world) instanceOf(databaseURL string, options ...func(*authz.Config)) *
 	i := &instance{w: w, store: store, close: store.Close}
 	w.t.Cleanup(func() { i.close() })
 	registry := prometheus.NewRegistry()
+	w.t.Cleanup(func() { holdNothingIsOther(w.t, registry) })
 	var named []authz.MetricsOption
 	if w.named {
 		named = append(named, authz.NameClients())

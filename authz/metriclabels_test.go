@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/dpopbind/prooftest"
@@ -102,6 +104,24 @@ func holdLabels(t *testing.T, metrics string, sets map[string]map[string][]strin
 	}
 }
 
+// holdNothingIsOther is for the end of each test, with whatever it has sent: a label that
+// is not of its closed set is counted as other.
+func holdNothingIsOther(t testing.TB, r *prometheus.Registry) {
+	families, err := r.Gather()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetValue() == "other" && m.GetCounter().GetValue() > 0 {
+					t.Errorf("%s: a value of the label %s is in no closed set", f.GetName(), l.GetName())
+				}
+			}
+		}
+	}
+}
+
 // hostile is a text that a stranger would like to see in a label, and that might
 // break the format.
 func hostile(n int) string {
@@ -119,7 +139,20 @@ func TestLabelsAreOfClosedSetsWhateverIsSent(t *testing.T) {
 	i.do(i.tokenRequest(enrolled, key, clientCredentials))
 	w.sendBad(t, i, client, enrolled, gateway)
 	w.sendHostile(t, i, client, gateway, key)
+	i.do(i.enrolRequest(enrolled, key, "a.b.c"))
+	i.verify(call{gateway: gateway, method: http.MethodPost, url: createLabel})
+	narrow := i.goodCall(gateway, i.token(client, key, "scope", "CXS").string("access_token"), key)
+	narrow.options = "scope=label:create"
+	i.verify(narrow)
+	i.do(i.tokenRequest(w.client(authz.Client{ID: "careful", RequireNonce: true}), key, clientCredentials))
 	metrics := i.internalGet("/metrics").body
+	// Else it shows little.
+	for _, code := range closedSets()["authz_requests_total"]["error"] {
+		if !regexp.MustCompile(`(?m)^authz_requests_total\{.*error="` + code + `".*\} [1-9]`).MatchString(metrics) &&
+			code != "temporarily_unavailable" && code != "server_error" {
+			t.Errorf("nothing was answered with %q", code)
+		}
+	}
 	holdLabels(t, metrics, closedSets(client.ID, enrolled.ID, gateway.ID))
 	if strings.Contains(metrics, "hostile") || strings.Contains(metrics, "passwd") || strings.Contains(metrics, client.secret) {
 		t.Error("/metrics holds what was sent")
