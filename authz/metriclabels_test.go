@@ -148,7 +148,7 @@ func TestLabelsAreOfClosedSetsWhateverIsSent(t *testing.T) {
 	metrics := i.internalGet("/metrics").body
 	// Else it shows little.
 	for _, code := range closedSets()["authz_requests_total"]["error"] {
-		if !regexp.MustCompile(`(?m)^authz_requests_total\{.*error="` + code + `".*\} [1-9]`).MatchString(metrics) &&
+		if !regexp.MustCompile(`(?m)^authz_requests_total\{.*error="`+code+`".*\} [1-9]`).MatchString(metrics) &&
 			code != "temporarily_unavailable" && code != "server_error" {
 			t.Errorf("nothing was answered with %q", code)
 		}
