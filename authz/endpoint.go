@@ -106,7 +106,7 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 	if ev.err != nil {
 		outcome = ev.err.code
 	}
-	s.metrics.observe(ev, outcome, elapsed)
+	s.metrics.observe(ev, elapsed)
 	ev.endTrace(outcome)
 	var retired *retiredSecret
 	if ev.err != nil && errors.As(ev.err, &retired) {

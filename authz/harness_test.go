@@ -54,6 +54,7 @@ type world struct {
 	admitted atomic.Int64 // calls that a gateway check let through with a proof
 	asserted atomic.Int64 // assertions that were spent by other requests than for a token
 	unsure   atomic.Int64 // calls of which nobody knows whether they spent their proof
+	named    bool         // metrics name clients
 	forgets  bool         // so much time passes that partitions are dropped
 
 	mu      sync.Mutex
@@ -170,9 +171,14 @@ func (w *world) instanceOf(databaseURL string, options ...func(*authz.Config)) *
 	i := &instance{w: w, store: store, close: store.Close}
 	w.t.Cleanup(func() { i.close() })
 	registry := prometheus.NewRegistry()
+	w.t.Cleanup(func() { holdNothingIsOther(w.t, registry) })
+	var named []authz.MetricsOption
+	if w.named {
+		named = append(named, authz.NameClients())
+	}
 	config := authz.Config{
 		Issuer: issuer, ProofLifetime: authz.DefaultProofLifetime, ClockSkew: authz.DefaultClockSkew,
-		Store: store, Sealer: w.sealer, Metrics: authz.NewMetrics(registry),
+		Store: store, Sealer: w.sealer, Metrics: authz.NewMetrics(registry, named...),
 		NonceSecrets: [][]byte{make([]byte, dpopbind.MinNonceSecret)},
 		Log:          slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now:          i.now,

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -210,7 +211,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := s.lookAtDatabase(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.store.Maintain(ctx, s.now()); err != nil {
+	if err := s.keepPartitions(ctx); err != nil {
 		return nil, fmt.Errorf("preparing partitions: %w", err)
 	}
 	unopened, err := s.keys.start(ctx)
@@ -328,26 +329,42 @@ func (s *Server) Run(ctx context.Context) {
 	defer gateways.Stop()
 	counts := time.NewTicker(tallyEvery)
 	defer counts.Stop()
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watchReadiness(ctx) })
+	defer watching.Wait()
 	for {
 		select {
 		case <-ctx.Done():
-			s.look(context.WithoutCancel(ctx), "audit", func(ctx context.Context) error {
+			s.look(context.WithoutCancel(ctx), taskAudit, func(ctx context.Context) error {
 				ctx, cancel := context.WithTimeout(ctx, lastFlush)
 				defer cancel()
 				return s.tally.flush(ctx)
 			})
 			return
 		case <-counts.C:
-			s.look(ctx, "audit", s.tally.flush)
+			s.look(ctx, taskAudit, s.tally.flush)
 		case <-partitions.C:
-			s.look(ctx, "partitions", func(ctx context.Context) error { return s.store.Maintain(ctx, s.now()) })
+			s.look(ctx, taskPartitions, s.keepPartitions)
 		case <-keys.C:
-			s.look(ctx, "keys", s.keys.look)
-			s.look(ctx, "database", s.lookAtDatabase)
+			s.look(ctx, taskKeys, s.keys.look)
+			s.look(ctx, taskDatabase, s.lookAtDatabase)
 		case <-gateways.C:
-			s.look(ctx, "gateways", s.gateways.load)
+			s.look(ctx, taskGateways, s.gateways.load)
 		}
 	}
+}
+
+// Tasks of upkeep.
+const (
+	taskAudit      = "audit"
+	taskPartitions = "partitions"
+	taskKeys       = "keys"
+	taskDatabase   = "database"
+	taskGateways   = "gateways"
+)
+
+func tasks() []string {
+	return []string{taskAudit, taskPartitions, taskKeys, taskDatabase, taskGateways}
 }
 
 // look runs one task of upkeep, in bounded time.
@@ -362,4 +379,7 @@ func (s *Server) look(ctx context.Context, task string, do func(context.Context)
 }
 
 // Drain makes the server not ready, so that balancers send it nothing more.
-func (s *Server) Drain() { s.draining.Store(true) }
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.metrics.ready.Set(0)
+}

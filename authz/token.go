@@ -56,7 +56,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 		return err
 	}
 	ev.tokenType = tokenType(state.token)
-	s.metrics.tokensIssued.WithLabelValues(ev.tokenType).Inc()
+	s.metrics.tokensIssued.inc(ev.tokenType)
 	_, answering := s.step(r.Context(), "answer")
 	writeJSON(w, http.StatusOK, tokenResponse{
 		AccessToken: response.GetAccessToken(),
@@ -97,8 +97,12 @@ func tokenType(t Token) string {
 	if t.JKT != "" {
 		return dpopfosite.TokenType
 	}
-	return "Bearer"
+	return bearerType
 }
+
+const bearerType = "Bearer" // RFC 6750 §6.1.1
+
+func tokenTypes() []string { return []string{dpopfosite.TokenType, bearerType} }
 
 // recordToken spends the proof and the assertion and records the token, in one step; no token
 // leaves the server that did not get past here.

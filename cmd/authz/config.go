@@ -74,7 +74,8 @@ type config struct {
 	FailuresPerAddress int           `split_words:"true" default:"300" desc:"the same from an address, or from an IPv6 /64: 1 to 1000000"`
 	DrainDelay         time.Duration `split_words:"true" default:"0s" desc:"how long it serves on after SIGTERM, not ready, until balancers have noticed: 0s to 5s"`
 
-	TraceParents []string `split_words:"true" desc:"networks, such as 10.20.0.0/16, comma-separated: peers whose header traceparent is a request's parent where traces are on (OTEL_EXPORTER_OTLP_ENDPOINT); to everyone else's there is a link"`
+	TraceParents   []string `split_words:"true" desc:"networks, such as 10.20.0.0/16, comma-separated: peers whose header traceparent is a request's parent where traces are on (OTEL_EXPORTER_OTLP_ENDPOINT); to everyone else's there is a link"`
+	MetricsClients bool     `split_words:"true" default:"false" desc:"true or false: whether metrics have a label with the id of the registered client that they are about"`
 
 	ServiceDocumentation string     `split_words:"true" desc:"a URL for the metadata: where developers read about this server"`
 	LogLevel             slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error"`

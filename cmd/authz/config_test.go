@@ -86,6 +86,7 @@ func TestVariableNamesAreTheDocumentedOnes(t *testing.T) {
 		"AUTHZ_JWKS_URI_NETWORKS", "AUTHZ_JWKS_URI_CA_FILE", "AUTHZ_ASSERTION_AUDIENCE_TOKEN_ENDPOINT",
 		"AUTHZ_MAX_CONNECTIONS", "AUTHZ_MAX_IN_FLIGHT", "AUTHZ_FAILURES_PER_CLIENT", "AUTHZ_FAILURES_PER_ADDRESS", "AUTHZ_DRAIN_DELAY",
 		"AUTHZ_TRACE_PARENTS",
+		"AUTHZ_METRICS_CLIENTS",
 		"AUTHZ_SERVICE_DOCUMENTATION", "AUTHZ_LOG_LEVEL", "AUTHZ_LOG_FORMAT",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
@@ -157,6 +158,7 @@ func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
 		{"AUTHZ_DRAIN_DELAY", "6s", "0s to 5s"},
 		{"AUTHZ_TRACE_PARENTS", "10.20.0.0/16,10.20.0.1", "peers whose header traceparent"},
 		{"AUTHZ_TRACE_PARENTS", "10.20.0.1/16", "peers whose header traceparent"},
+		{"AUTHZ_METRICS_CLIENTS", "some", "true or false"},
 		{"AUTHZ_LOG_LEVEL", "loud", "debug, info, warn or error"},
 		{"AUTHZ_LOG_FORMAT", "xml", "json or text"},
 	} {

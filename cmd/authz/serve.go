@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 
@@ -111,7 +110,7 @@ func (p *program) serve(ctx context.Context) error {
 			InFlight: c.MaxInFlight, FailuresPerClient: c.FailuresPerClient, FailuresPerAddress: c.FailuresPerAddress,
 		},
 		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
-		maxConnections: c.MaxConnections, drainDelay: c.DrainDelay, traces: traces,
+		maxConnections: c.MaxConnections, drainDelay: c.DrainDelay, metricsClients: c.MetricsClients, traces: traces,
 	}
 	endHSM, err := c.useHSM(&i.config)
 	if err != nil {
@@ -157,6 +156,7 @@ type instance struct {
 	gateways         []gatewayListener
 	traces           *traces
 	maxConnections   int // of each listener; 0: defaultConnections
+	metricsClients   bool
 	// drainDelay is how long it goes on when it is to stop, and says that it is not ready.
 	drainDelay time.Duration
 	stopped    time.Time // when it was told to
@@ -179,9 +179,8 @@ func (i *instance) run(ctx context.Context, ready func() error) error {
 		return err
 	}
 	defer func() { i.end("the database's connections", store.Close) }()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	i.config.Store, i.config.Metrics, i.config.Now = store, authz.NewMetrics(registry), time.Now
+	registry := i.registry(store)
+	i.config.Store, i.config.Now = store, time.Now
 	server, err := authz.New(starting, i.config)
 	if err != nil {
 		return err

@@ -60,6 +60,7 @@ var rules = map[string][]string{
 	"examples/platform/demo":   {"dpopbind"},
 	"internal/compose":         {},
 	"cmd/authz":                {"authz", "dpopbind", "internal/clientcert", "internal/hsm", "internal/pgdev", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "otel", "pgx", "prometheus"},
+	"internal/monitoring":      {},
 	// It registers what it measures, and runs the rest as processes.
 	"cmd/authzbench": {"authz", "dpopbind", "internal/pgdev", "migrations", "storage/postgres", "pgx"},
 }

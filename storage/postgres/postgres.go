@@ -156,6 +156,9 @@ func checkDatabase(ctx context.Context, conn *pgx.Conn, serves bool) error {
 	return err
 }
 
+// PoolStat tells of the connections.
+func (s *Store) PoolStat() *pgxpool.Stat { return s.pool.Stat() }
+
 // Close waits for what is under way and closes all connections.
 func (s *Store) Close() {
 	s.calls.close()
