@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -60,7 +59,7 @@ func (ev *event) authenticated() string {
 func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 	answer := again(h)
 	return d.through(name, func(w http.ResponseWriter, r *http.Request, a *attempt) {
-		ev := &event{endpoint: name, requestID: newRequestID(), remote: remoteHost(r), started: a.arrived}
+		ev := &event{endpoint: name, requestID: newRequestID(), remote: a.from.remote, started: a.arrived}
 		w.Header().Set("X-Request-Id", ev.requestID)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		rec := &statusRecorder{ResponseWriter: w}
@@ -168,15 +167,6 @@ func newRequestID() string {
 	var b [12]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	return hex.EncodeToString(b[:])
-}
-
-// remoteHost is the peer's address, never one that a header claims.
-func remoteHost(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 type statusRecorder struct {
