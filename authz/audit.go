@@ -74,6 +74,9 @@ type AuditEvent struct {
 	RequestID  string
 	RemoteAddr string
 	Detail     map[string]any // what else a reader wants to know; nil: nothing
+	// DetailJSON is a JSON object that counts instead of Detail where it is not empty: of
+	// events of which there are many.
+	DetailJSON string
 }
 
 // NewAuditEvent makes an event of the moment now.

@@ -20,6 +20,7 @@ type event struct {
 	endpoint  string
 	requestID string
 	remote    string
+	userAgent string // as it was sent: see product
 	started   time.Time
 	status    int
 	clientID  string
@@ -59,7 +60,7 @@ func (ev *event) authenticated() string {
 func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 	answer := again(h)
 	return d.through(name, func(w http.ResponseWriter, r *http.Request, a *attempt) {
-		ev := &event{endpoint: name, requestID: newRequestID(), remote: a.from.remote, started: a.arrived}
+		ev := &event{endpoint: name, requestID: newRequestID(), remote: a.from.remote, userAgent: r.UserAgent(), started: a.arrived}
 		w.Header().Set("X-Request-Id", ev.requestID)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		rec := &statusRecorder{ResponseWriter: w}

@@ -107,11 +107,11 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 	audit := NewAuditEvent(t.IssuedAt, AuditTokenIssued, actorClient(t.ClientID))
 	audit.ClientID, audit.Resource, audit.JTI, audit.JKT = t.ClientID, t.Resource, t.JTI, t.JKT
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
-	audit.Detail = map[string]any{"scope": t.Scope, "format": string(state.client.TokenFormat), "expires_at": t.ExpiresAt.Unix(),
-		"credential": t.Credential}
-	if t.X5T != "" {
-		audit.Detail["x5t#S256"] = t.X5T
+	detail := issuedDetail{token: t, format: state.client.TokenFormat, userAgent: product(ev.userAgent)}
+	if state.proof != nil {
+		detail.offset = new(state.proof.Offset())
 	}
+	audit.DetailJSON = detail.json()
 
 	issue := Issue{
 		Token: t, Assertion: state.client.Assertion, Event: audit,
