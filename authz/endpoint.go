@@ -34,6 +34,7 @@ type event struct {
 	resource  string
 	jti       JTI
 	jkt       string
+	asked     asked
 	x5t       string // of the certificate that the token is bound to
 	tokenType string
 	active    *bool
@@ -73,7 +74,7 @@ func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 				}
 			}
 			ev.status = rec.status
-			s.finish(r.Context(), ev)
+			s.finish(r.Context(), ev, a)
 		}()
 		// What has begun is finished though its client may have gone: to break a
 		// statement off costs a connection to the database, and a stranger could
@@ -96,13 +97,16 @@ const requestTimeout = 5 * time.Second
 
 var errPanicked = errors.New("the handler panicked")
 
-func (s *Server) finish(ctx context.Context, ev *event) {
+func (s *Server) finish(ctx context.Context, ev *event, a *attempt) {
 	elapsed := time.Since(ev.started)
 	outcome := "ok"
 	if ev.err != nil {
 		outcome = ev.err.code
 	}
 	s.metrics.observe(ev, outcome, elapsed)
+	if ev.err != nil {
+		s.noteRefusal(ev, a)
+	}
 	var retired *retiredSecret
 	if ev.err != nil && errors.As(ev.err, &retired) {
 		s.noteRetiredSecret(ev, retired)

@@ -52,6 +52,9 @@ type attempt struct {
 	// tells that there is such a client.
 	clientID   string
 	registered bool
+	// proven is the client that has proven to be one, and credential what by, once it
+	// has; though it may be refused for something else.
+	proven, credential string
 	// body is what was read of it, and bodyErr why that is not all.
 	body    string
 	bodyErr error

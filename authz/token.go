@@ -34,7 +34,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	default:
 		return errUnsupportedGrant()
 	}
-	state := &session{event: ev, asked: asked{scope: form.Get("scope"), resource: form.Get("resource")}}
+	ev.asked = asked{scope: form.Get("scope"), resource: form.Get("resource")}
+	state := &session{event: ev, asked: ev.asked}
 	if err := state.asked.validate(); err != nil {
 		return err
 	}
@@ -48,6 +49,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	response, err := s.grantToken(r, state)
 	if state.proof != nil {
 		ev.proofOffset = new(state.proof.Offset())
+	}
+	if state.proof != nil && state.client != nil { // its signature is verified before the grant is looked for
+		ev.jkt = state.proof.JKT()
 	}
 	if nonce := s.dpop.Nonce(state, err); nonce != "" {
 		w.Header().Set(dpopfosite.NonceHeader, nonce)
