@@ -166,7 +166,12 @@ func (w *world) instanceOf(databaseURL string, options ...func(*authz.Config)) *
 		w.t.Fatal(err)
 	}
 	i := &instance{w: w, store: store, close: store.Close}
-	w.t.Cleanup(func() { i.close() })
+	w.t.Cleanup(func() {
+		if i.server != nil {
+			i.flush() // so that what is in the trail by now is all that ever will be
+		}
+		i.close()
+	})
 	registry := prometheus.NewRegistry()
 	config := authz.Config{
 		Issuer: issuer, ProofLifetime: authz.DefaultProofLifetime, ClockSkew: authz.DefaultClockSkew,
