@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -46,6 +47,7 @@ type world struct {
 	database pgtest.Database
 	owner    *postgres.Store
 	sealer   *jwks.Sealer
+	sealing  string // its key, as the environment has it
 	logs     *lockedBuffer
 	time     func() time.Time // nil: time.Now
 
@@ -74,6 +76,8 @@ func newWorld(t testing.TB) *world {
 	if w.sealer, err = jwks.NewSealer(key); err != nil {
 		t.Fatal(err)
 	}
+	w.sealing = base64.StdEncoding.EncodeToString(key)
+	w.secret(w.sealing)
 	if err := w.owner.Maintain(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
