@@ -211,7 +211,7 @@ func TestEachOperatorsCommandLeavesItsEventAndNothingWithoutOne(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	i := s.start(t)
-	s.token(t, i) // so that there is one to revoke, and a signing key
+	s.token(t, i)                                                     // so that there is one to revoke, and a signing key
 	if code, err := i.end(syscall.SIGTERM); err != nil || code != 0 { // it would make keys of its own
 		t.Errorf("exit code %d, %v", code, err)
 	}
