@@ -45,6 +45,9 @@ end $$`
 var unaudited = []string{
 	"audit_events",
 	"spent_proofs", // also of requests that are refused later, or change nothing
+	// What is learned of the trail, and made of it.
+	"audit_positions", "audit_seals", "followers",
+	"behaviour_state", "client_baselines", "dpop_key_owners", "alert_deliveries",
 }
 
 // trailEvent is an event of the trail, but for what differs each time.
