@@ -34,11 +34,11 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	default:
 		return errUnsupportedGrant()
 	}
-	ev.asked = asked{scope: form.Get("scope"), resource: form.Get("resource")}
-	state := &session{event: ev, asked: ev.asked}
+	state := &session{event: ev, asked: asked{scope: form.Get("scope"), resource: form.Get("resource")}}
 	if err := state.asked.validate(); err != nil {
 		return err
 	}
+	ev.asked = state.asked // only now: it costs the square of the number of scopes to look at
 	// fosite sees neither: it takes the square of the number of scopes before it
 	// knows the client. Nor its own parameter audience, which is nothing here.
 	for _, name := range []string{"scope", "resource", "audience"} {
