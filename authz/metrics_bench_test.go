@@ -21,13 +21,14 @@ func BenchmarkObserve(b *testing.B) {
 		{"Refused", event{endpoint: "token", err: &oauthError{code: codeInvalidProof, cause: &dpopbind.ProofError{Check: dpopbind.CheckReplay}}}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			s := &Server{metrics: NewMetrics(prometheus.NewRegistry()), log: slog.New(slog.DiscardHandler)}
+			s := &Server{metrics: NewMetrics(prometheus.NewRegistry()), log: slog.New(slog.DiscardHandler), now: time.Now}
+			s.tally = newTally(nil, s.now, s.metrics)
 			b.ReportAllocs()
 			b.RunParallel(func(p *testing.PB) {
 				ev := c.ev
 				ev.started = time.Now()
 				for p.Next() {
-					s.finish(b.Context(), &ev)
+					s.finish(b.Context(), &ev, &attempt{})
 				}
 			})
 		})
