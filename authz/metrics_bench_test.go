@@ -23,6 +23,7 @@ func BenchmarkObserve(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			s := &Server{metrics: NewMetrics(prometheus.NewRegistry()), log: slog.New(slog.DiscardHandler), now: time.Now}
 			s.tally = newTally(nil, s.now, s.metrics)
+			s.gateways.loaded.Store(&gatewayTable{})
 			b.ReportAllocs()
 			b.RunParallel(func(p *testing.PB) {
 				ev := c.ev
