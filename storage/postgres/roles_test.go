@@ -42,6 +42,19 @@ func forbidden(partition string) []string {
 		`insert into authz.audit_events (id, at, kind, actor) values (gen_random_uuid(), now(), 'a.b', '') returning id`,
 		`truncate authz.audit_events`,
 		`copy authz.audit_events to stdout`,
+		`insert into authz.audit_events (id, at, kind, actor, recorded_in) values (gen_random_uuid(), now(), 'a.b', 'x', 1)`,
+		`select from authz.audit_seals`,
+		`insert into authz.audit_seals (sealed_at) values (now())`,
+		`update authz.audit_seals set digest = ''`,
+		`delete from authz.audit_seals`,
+		`update authz.followers set recorded_in = 0`,
+		`select from authz.followers`,
+		`insert into authz.followers (name) values ('mine')`,
+		`update authz.audit_retention set keep_days = 1`,
+		`select from authz.audit_retention`,
+		`update authz.audit_positions set added = 0`,
+		`select authz.note_dropped(now())`,
+		`select authz.raise_positions()`,
 		// Registrations.
 		`insert into authz.clients default values`,
 		`update authz.clients set disabled_at = null`,
@@ -175,7 +188,9 @@ func TestServersRoleMayDoNothingButItsWork(t *testing.T) {
 		select table_name || '.' || column_name || ' ' || privilege_type from information_schema.role_column_grants
 		where grantee = 'authz_server' and privilege_type = 'UPDATE'
 		order by 1`))
-	same(t, []string{"add_first_signing_key", "add_next_signing_key", "create_partitions", "database_state", "drop_old_partition", "enrol_endorsed_dpop_key", "enrol_first_dpop_key", "has_partitions"}, list[string](t, admin, `
+	same(t, []string{"add_first_signing_key", "add_next_signing_key", "advance_follower", "create_partitions", "database_state",
+		"drop_old_partition", "enrol_endorsed_dpop_key", "enrol_first_dpop_key", "follow", "has_partitions", "last_seal",
+		"oldest_after", "read_audit"}, list[string](t, admin, `
 		select routine_name::text from information_schema.role_routine_grants where grantee = 'authz_server' order by 1`))
 }
 
