@@ -74,6 +74,11 @@ type config struct {
 	FailuresPerAddress int           `split_words:"true" default:"300" desc:"the same from an address, or from an IPv6 /64: 1 to 1000000"`
 	DrainDelay         time.Duration `split_words:"true" default:"0s" desc:"how long it serves on after SIGTERM, not ready, until balancers have noticed: 0s to 5s"`
 
+	Behaviour              onOff  `split_words:"true" default:"on" desc:"on or off: whether this instance takes part in the analysis of clients' behaviour; one at a time is at it"`
+	AlertWebhook           secret `split_words:"true" desc:"where alerts go: an https URL (http for loopback), the same for all instances; needs the next one"`
+	AlertWebhookSecret     secret `split_words:"true" desc:"signs them: whsec_ and base64 of 24 to 64 random bytes (echo whsec_$(openssl rand -base64 32)); several, comma-separated, while one is replaced: all sign"`
+	AlertWebhookSecretFile string `split_words:"true" desc:"a file to read it from instead"`
+
 	ServiceDocumentation string     `split_words:"true" desc:"a URL for the metadata: where developers read about this server"`
 	LogLevel             slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error"`
 	LogFormat            logFormat  `split_words:"true" default:"json" desc:"json or text"`
@@ -94,6 +99,18 @@ func (f *logFormat) Set(s string) error {
 		return errors.New("json or text")
 	}
 	*f = logFormat(s)
+	return nil
+}
+
+// onOff is empty where nothing was configured.
+type onOff string
+
+// Set is called by envconfig.
+func (o *onOff) Set(s string) error {
+	if s != "on" && s != "off" {
+		return errors.New("on or off")
+	}
+	*o = onOff(s)
 	return nil
 }
 

@@ -27,7 +27,7 @@ func unsetAll(t *testing.T) {
 func TestEachFieldIsReadFromTheVariableThatHelpNames(t *testing.T) {
 	values := map[string]string{
 		"slice": "http://a.test,http://b.test", "int": "17", "time.Duration": "42s", "slog.Level": "error",
-		"main.logFormat": "text", "main.nonceMode": "required", "main.signingAlg": "EdDSA", "main.newKeys": "sealed", "main.profile": "fapi2", "main.clientCertMode": "request", "string": "something", "bool": "true", "main.secret": "something",
+		"main.logFormat": "text", "main.nonceMode": "required", "main.onOff": "off", "main.signingAlg": "EdDSA", "main.newKeys": "sealed", "main.profile": "fapi2", "main.clientCertMode": "request", "string": "something", "bool": "true", "main.secret": "something",
 	}
 	fields := 0
 	for f := range reflect.TypeFor[config]().Fields() {
@@ -85,6 +85,7 @@ func TestVariableNamesAreTheDocumentedOnes(t *testing.T) {
 		"AUTHZ_TLS_CLIENT_CERT", "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_CLIENT_CERT_PROXIES", "AUTHZ_MTLS_URL", "AUTHZ_PROFILE", "AUTHZ_PROOF_LIFETIME", "AUTHZ_CLOCK_SKEW",
 		"AUTHZ_JWKS_URI_NETWORKS", "AUTHZ_JWKS_URI_CA_FILE", "AUTHZ_ASSERTION_AUDIENCE_TOKEN_ENDPOINT",
 		"AUTHZ_MAX_CONNECTIONS", "AUTHZ_MAX_IN_FLIGHT", "AUTHZ_FAILURES_PER_CLIENT", "AUTHZ_FAILURES_PER_ADDRESS", "AUTHZ_DRAIN_DELAY",
+		"AUTHZ_BEHAVIOUR", "AUTHZ_ALERT_WEBHOOK", "AUTHZ_ALERT_WEBHOOK_SECRET", "AUTHZ_ALERT_WEBHOOK_SECRET_FILE",
 		"AUTHZ_SERVICE_DOCUMENTATION", "AUTHZ_LOG_LEVEL", "AUTHZ_LOG_FORMAT",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {

@@ -94,6 +94,10 @@ func (p *program) serve(ctx context.Context) error {
 		return err
 	}
 	defer closeAll(gateways)
+	watching, err := c.watching()
+	if err != nil {
+		return err
+	}
 	i := &instance{
 		config: authz.Config{
 			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases, ClientCertificates: certificates,
@@ -106,7 +110,7 @@ func (p *program) serve(ctx context.Context) error {
 			InFlight: c.MaxInFlight, FailuresPerClient: c.FailuresPerClient, FailuresPerAddress: c.FailuresPerAddress,
 		},
 		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
-		maxConnections: c.MaxConnections, drainDelay: c.DrainDelay,
+		maxConnections: c.MaxConnections, drainDelay: c.DrainDelay, watching: watching,
 	}
 	endHSM, err := c.useHSM(&i.config)
 	if err != nil {
@@ -150,6 +154,7 @@ type instance struct {
 	databaseURL      string
 	public, internal net.Listener
 	gateways         []gatewayListener
+	watching         watching
 	maxConnections   int // of each listener; 0: defaultConnections
 	// drainDelay is how long it goes on when it is to stop, and says that it is not ready.
 	drainDelay time.Duration
@@ -182,6 +187,11 @@ func (i *instance) run(ctx context.Context, ready func() error) error {
 	upkept := make(chan struct{})
 	go func() { defer close(upkept); server.Run(upkeep) }()
 	defer func() { endUpkeep(); i.end("upkeep", func() { <-upkept }) }()
+	endWatch, err := i.watch(upkeep, store, registry)
+	if err != nil {
+		return err
+	}
+	defer endWatch()
 
 	return i.serve(ctx, server, registry, ready)
 }

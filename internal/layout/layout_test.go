@@ -27,7 +27,7 @@ var rules = map[string][]string{
 	"dpopbind/prooftest":                     {"dpopbind", "go-jose"},
 	"dpopbind/dpopfosite":                    {"dpopbind", "fosite"},
 	"authz":                                  {"dpopbind", "dpopbind/dpopfosite", "internal/admission", "internal/allowance", "internal/clientassertion", "internal/clientcert", "internal/jwksuri", "internal/strictjose", "jwks", "fosite", "prometheus"},
-	"storage/postgres":                       {"authz", "jwks", "migrations", "pgx"},
+	"storage/postgres":                       {"authz", "internal/watch", "jwks", "migrations", "pgx"},
 	"storage/storetest":                      {"authz", "jwks", "go-cmp"},
 	"internal/hsm":                           {"jwks", "pkcs11"},
 	"internal/hsm/hsmtest":                   {},
@@ -39,6 +39,8 @@ var rules = map[string][]string{
 	"internal/admission":                     {},
 	"internal/allowance":                     {},
 	"internal/behaviour":                     {},
+	"internal/watch":                         {"authz", "internal/behaviour", "internal/webhook", "prometheus"},
+	"internal/webhook":                       {},
 	"internal/clientassertion":               {"internal/strictjose"},
 	"internal/jwksuri":                       {"internal/strictjose"},
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},
@@ -57,7 +59,7 @@ var rules = map[string][]string{
 	"examples/platform":        {},
 	"examples/platform/demo":   {"dpopbind"},
 	"internal/compose":         {},
-	"cmd/authz":                {"authz", "dpopbind", "internal/clientcert", "internal/hsm", "internal/pgdev", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
+	"cmd/authz":                {"authz", "dpopbind", "internal/behaviour", "internal/clientcert", "internal/hsm", "internal/pgdev", "internal/watch", "internal/webhook", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
 	// It registers what it measures, and runs the rest as processes.
 	"cmd/authzbench": {"authz", "dpopbind", "internal/pgdev", "migrations", "storage/postgres", "pgx"},
 }
