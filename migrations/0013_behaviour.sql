@@ -2,6 +2,18 @@
 -- client has shown which DPoP key, what departed from the normal, and what of that is
 -- on its way to the webhook.
 
+-- What is known of all clients together: alerts that are held back for some minutes,
+-- and what several clients did at once. Its number is another one each time that
+-- anything is kept: of two that have read the same one, one keeps what it found.
+create table authz.behaviour_state (
+  only_row boolean not null default true,
+  number   bigint  not null default 0,
+  fleet    jsonb   not null default '{}',
+  constraint behaviour_state_pkey primary key (only_row),
+  constraint behaviour_state_only_row_check check (only_row)
+);
+insert into authz.behaviour_state default values;
+
 -- One row a client, of a few kilobytes however long it has been watched. No reference
 -- to authz.clients: the analysis is behind it, and learns from the trail that a client
 -- is gone.
@@ -101,6 +113,7 @@ grant execute on function authz.forget_alerts, authz.forget_key_owners to authz_
 
 -- The server's role learns and raises; it neither acknowledges an alert nor takes one
 -- away.
+grant select, update (number, fleet) on authz.behaviour_state to authz_server;
 grant select, insert, update (summary, updated_at), delete on authz.client_baselines to authz_server;
 grant select, insert, update (client_id, first_shown, last_shown) on authz.dpop_key_owners to authz_server;
 grant select, insert (id, client_id, kind, subject, raised_at, last_at, times, normal, seen, why, what_to_do,

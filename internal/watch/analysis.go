@@ -160,12 +160,9 @@ func (a *analysis) one(e behaviour.Event) {
 	if e.ClientID != "" {
 		a.heard[e.ClientID] = true
 	}
-	switch e.Kind {
-	case behaviour.ClientDeleted:
+	if e.Kind == behaviour.ClientDeleted {
 		a.gone[e.ClientID] = true
 		a.owners.disown(e.ClientID)
-	case behaviour.TokenIssued:
-		a.owners.show(e.JKT, e.ClientID, e.At)
 	}
 }
 
@@ -199,7 +196,7 @@ func clean(a behaviour.Alert) behaviour.Alert {
 // else is written seldom, since a client's baseline costs the same however many events
 // have changed it.
 func (a *analysis) due(now time.Time) bool {
-	return len(a.raised) > 0 || len(a.heard) > baselinesHeld || len(a.owners.owned) > ownedADay ||
+	return len(a.raised) > 0 || len(a.heard) > baselinesHeld || len(a.owners.owned) > baselinesHeld ||
 		!a.since.IsZero() && now.Sub(a.since) >= keepEvery
 }
 

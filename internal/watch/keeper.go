@@ -23,13 +23,17 @@ type Keeper interface {
 	// where it stands.
 	Follow(ctx context.Context, name, holder string, hold time.Duration) (at authz.TrailPosition, held bool, err error)
 
+	// Fleet returns what is kept of all clients together, and the number that the next
+	// Findings have.
+	Fleet(ctx context.Context) (fleet json.RawMessage, number int64, err error)
 	// Baselines returns those that are kept of the clients, by client.
 	Baselines(ctx context.Context, clients []string) (map[string]json.RawMessage, error)
 	// KeyOwners returns who has first shown each key, where that is known and the
 	// client is still registered, by key.
 	KeyOwners(ctx context.Context, jkts []string) (map[string]KeyOwner, error)
 	// KeepFindings writes all of a Findings in one transaction, or nothing: ErrNotHeld where
-	// another holds the follower or it stands elsewhere than at From, and ErrUnkeepable
+	// another holds the follower or it stands elsewhere than at From, or somebody has
+	// kept something since the number was read, and ErrUnkeepable
 	// where the database does not take what was found, whenever it is tried. It
 	// returns the alerts that are new, as they are kept: the others are folded.
 	KeepFindings(ctx context.Context, f Findings) ([]Kept, error)
@@ -85,12 +89,15 @@ type KeyOwner struct {
 	LastShown  time.Time
 }
 
-// Findings are what the analysis has found between two positions of the trail.
+// Findings are what the analysis has found between two positions of the trail, which may
+// be the same: time alone makes an alert due that was held back.
 type Findings struct {
 	Holder   string
+	Number   int64
 	From, To authz.TrailPosition
 	At       time.Time // of writing them
 
+	Fleet     json.RawMessage            // nil: as it is
 	Baselines map[string]json.RawMessage // by client
 	Deleted   []string                   // clients of which nothing is known any more
 	Owned     []KeyOwner                 // keys that nobody had shown

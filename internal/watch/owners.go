@@ -6,17 +6,8 @@ import (
 	"time"
 )
 
-const (
-	// ownersKnown bounds how many keys are remembered between batches.
-	ownersKnown = 1 << 16
-	// shownEvery is how often it is noted that a key is still shown.
-	shownEvery = 24 * time.Hour
-	// ownedADay bounds how many keys of one client are noted in a day: a client that
-	// makes a key for each process has thousands, and one that makes a key for each
-	// token, or who has its secret and means to fill the table, millions. Of keys
-	// beyond it nobody is told when another client shows them.
-	ownedADay = 20_000
-)
+// ownersKnown bounds how many keys are remembered between batches.
+const ownersKnown = 1 << 16
 
 // owners is a behaviour.KeyOwners: what is kept of the keys of the events at hand, and
 // what is to be kept.
@@ -24,13 +15,10 @@ type owners struct {
 	known map[string]KeyOwner // without a ClientID: nobody has shown it
 	owned map[string]KeyOwner // to be kept
 	shown map[string]KeyOwner // again, to be kept
-
-	day   time.Time
-	today map[string]int // keys noted, by client
 }
 
 func newOwners() *owners {
-	return &owners{known: map[string]KeyOwner{}, owned: map[string]KeyOwner{}, shown: map[string]KeyOwner{}, today: map[string]int{}}
+	return &owners{known: map[string]KeyOwner{}, owned: map[string]KeyOwner{}, shown: map[string]KeyOwner{}}
 }
 
 // unknown are those of the keys that have to be looked up.
@@ -56,31 +44,16 @@ func (o *owners) Owner(jkt string) string { return o.known[jkt].ClientID }
 
 // Own is behaviour.KeyOwners'.
 func (o *owners) Own(jkt, clientID string, at time.Time) {
-	if day := at.Truncate(24 * time.Hour); day.After(o.day) {
-		o.day = day
-		clear(o.today)
-	}
-	if o.today[clientID] >= ownedADay {
-		return
-	}
-	o.today[clientID]++
-	owner := KeyOwner{JKT: jkt, ClientID: clientID, FirstShown: at, LastShown: at}
-	o.known[jkt], o.owned[jkt] = owner, owner
-}
-
-// show notes that a client has proven to have a key.
-func (o *owners) show(jkt, clientID string, at time.Time) {
 	owner := o.known[jkt]
-	if owner.ClientID != clientID || at.Sub(owner.LastShown) < shownEvery {
-		return
-	}
-	owner.JKT, owner.LastShown = jkt, at
-	o.known[jkt] = owner
-	if _, isNew := o.owned[jkt]; isNew {
+	if owner.ClientID != clientID {
+		owner = KeyOwner{JKT: jkt, ClientID: clientID, FirstShown: at, LastShown: at}
 		o.owned[jkt] = owner
-		return
+	} else if owner.LastShown = at; o.owned[jkt].JKT != "" {
+		o.owned[jkt] = owner
+	} else {
+		o.shown[jkt] = owner
 	}
-	o.shown[jkt] = owner
+	o.known[jkt] = owner
 }
 
 // disown forgets the keys of a client that is gone.

@@ -61,12 +61,26 @@ func (s *Store) KeyOwners(ctx context.Context, jkts []string) (map[string]watch.
 	return found, nil
 }
 
-// KeepFindings is watch.Keeper's. To move the follower on comes first: whoever is late
+const (
+	fleetSQL     = `select fleet::text, number from authz.behaviour_state where only_row`
+	keepFleetSQL = `
+update authz.behaviour_state set number = number + 1, fleet = coalesce($2::text::jsonb, fleet) where only_row and number = $1`
+)
+
+// Fleet is watch.Keeper's.
+func (s *Store) Fleet(ctx context.Context) (fleet json.RawMessage, number int64, err error) {
+	if err := s.pool.QueryRow(ctx, fleetSQL).Scan(&fleet, &number); err != nil {
+		return nil, 0, fmt.Errorf("reading what is known of all clients: %w", err)
+	}
+	return fleet, number, nil
+}
+
+// KeepFindings is watch.Keeper's. Whether it is their turn comes first: whoever is late
 // writes nothing, and of two at once the second waits here until the first has ended.
 func (s *Store) KeepFindings(ctx context.Context, f watch.Findings) ([]watch.Kept, error) {
 	var kept []watch.Kept
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := advanceFollower(ctx, tx, watch.Follower, f.Holder, f.From, f.To); err != nil {
+		if err := takeTurn(ctx, tx, f); err != nil {
 			return err
 		}
 		if err := keepBaselines(ctx, tx, f); err != nil {
@@ -90,6 +104,24 @@ func (s *Store) KeepFindings(ctx context.Context, f watch.Findings) ([]watch.Kep
 		return nil, unkeepable(err)
 	}
 	return kept, nil
+}
+
+func takeTurn(ctx context.Context, tx pgx.Tx, f watch.Findings) error {
+	var fleet any
+	if f.Fleet != nil {
+		fleet = string(f.Fleet)
+	}
+	done, err := tx.Exec(ctx, keepFleetSQL, f.Number, fleet)
+	if err != nil {
+		return fmt.Errorf("keeping what is known of all clients: %w", err)
+	}
+	if done.RowsAffected() != 1 {
+		return fmt.Errorf("findings %d: %w", f.Number, watch.ErrNotHeld)
+	}
+	if f.From == f.To {
+		return nil
+	}
+	return advanceFollower(ctx, tx, watch.Follower, f.Holder, f.From, f.To)
 }
 
 // unkeepable marks the errors that are the findings' own: they come again.

@@ -24,6 +24,7 @@ type analyst struct {
 	store *postgres.Store
 	name  string
 	at    authz.TrailPosition
+	next  int64
 }
 
 // newAnalyst takes the lease, which nobody else may hold.
@@ -33,7 +34,9 @@ func newAnalyst(t *testing.T, store *postgres.Store, name string) *analyst {
 	if err != nil || !held {
 		t.Fatalf("the lease: %v, %v", held, err)
 	}
-	return &analyst{t, store, name, at}
+	_, number, err := store.Fleet(t.Context())
+	must(t, err)
+	return &analyst{t, store, name, at, number}
 }
 
 // events writes n events, and returns the place of the last once it can be read.
@@ -59,14 +62,14 @@ func (a *analyst) events(n int) authz.TrailPosition {
 
 // finds is Findings from where the analyst stands to the end of the trail.
 func (a *analyst) finds() watch.Findings {
-	return watch.Findings{Holder: a.name, From: a.at, To: a.events(1), At: clock(), Deliver: true}
+	return watch.Findings{Holder: a.name, Number: a.next, From: a.at, To: a.events(1), At: clock(), Deliver: true}
 }
 
 func (a *analyst) keep(f watch.Findings) []watch.Kept {
 	a.t.Helper()
 	kept, err := a.store.KeepFindings(a.t.Context(), f)
 	must(a.t, err)
-	a.at = f.To
+	a.at, a.next = f.To, a.next+1
 	return kept
 }
 
@@ -105,8 +108,18 @@ func TestFindingsAreKeptOnceWhoeverTriesAgain(t *testing.T) {
 	if kept := one.keep(f); len(kept) != 1 || kept[0].ID != f.Alerts[0].ID {
 		t.Errorf("kept %+v", kept)
 	}
-	for name, again := range map[string]watch.Findings{"again": f, "another": func() watch.Findings { f := f; f.Holder = "two"; return f }()} {
-		if _, err := server.KeepFindings(t.Context(), again); !errors.Is(err, watch.ErrNotHeld) {
+	next := one.finds()
+	for name, spoil := range map[string]func(*watch.Findings){
+		"again":                            func(n *watch.Findings) { *n = f },
+		"from elsewhere":                   func(n *watch.Findings) { n.From = f.From },
+		"by another":                       func(n *watch.Findings) { n.Holder = "two" },
+		"by who does not know of the last": func(n *watch.Findings) { n.Number = f.Number },
+		"likewise, where it stands":        func(n *watch.Findings) { n.Number, n.To = f.Number, n.From },
+	} {
+		late := next
+		late.Alerts = []watch.Raised{raised(shop, behaviour.NewScope, "s", clock())}
+		spoil(&late)
+		if _, err := server.KeepFindings(t.Context(), late); !errors.Is(err, watch.ErrNotHeld) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -114,6 +127,12 @@ func TestFindingsAreKeptOnceWhoeverTriesAgain(t *testing.T) {
 		if n := count(t, admin, table); n != want {
 			t.Errorf("%d rows in %s, want %d", n, table, want)
 		}
+	}
+	still := next
+	still.To, still.Fleet = still.From, json.RawMessage(`{"a": 1}`)
+	one.keep(still)
+	if fleet, number, err := server.Fleet(t.Context()); err != nil || number != 2 || string(fleet) != `{"a": 1}` {
+		t.Errorf("%s %d %v", fleet, number, err)
 	}
 	if n := list[int](t, admin, `select count(*)::int from authz.audit_events where kind = 'alert.raised' and detail->>'alert' = $1`, f.Alerts[0].ID)[0]; n != 1 {
 		t.Errorf("%d events", n)

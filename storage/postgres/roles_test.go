@@ -190,6 +190,7 @@ func TestServersRoleMayDoNothingButItsWork(t *testing.T) {
 	want := []string{
 		"alert_deliveries SELECT", "alert_deliveries.attempts UPDATE", "alert_deliveries.delivered_at UPDATE", "alert_deliveries.due_at UPDATE",
 		"alerts SELECT", "alerts.last_at UPDATE", "alerts.open UPDATE", "alerts.times UPDATE",
+		"behaviour_state SELECT", "behaviour_state.fleet UPDATE", "behaviour_state.number UPDATE",
 		"client_baselines DELETE", "client_baselines INSERT", "client_baselines SELECT", "client_baselines.summary UPDATE", "client_baselines.updated_at UPDATE",
 		"client_dpop_keys SELECT", "client_secrets SELECT", "clients SELECT",
 		"dpop_key_owners INSERT", "dpop_key_owners SELECT", "dpop_key_owners.client_id UPDATE", "dpop_key_owners.first_shown UPDATE", "dpop_key_owners.last_shown UPDATE",
