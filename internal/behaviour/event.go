@@ -42,12 +42,12 @@ type Event struct {
 
 	JKT        string
 	Network    netip.Prefix // where from: /24 or /48; not valid: not known
-	UserAgent  string       // the product's name alone; "": none
+	UserAgent  string       // the product, with its version where it names one ("/1.2"); "": none
 	Credential string       // which secret or key it has authenticated with
 	Resource   string
 	Scopes     []string
-	// Reason is why it was refused: the proof's check ("replay", "iat", …) or the OAuth
-	// error code; of a closed set.
+	// Reason is why it was refused: the proof's check ("replay", "iat", …), the
+	// assertion's, or the OAuth error code; of a closed set.
 	Reason string
 	// Offset is how far the server's clock was past the proof's iat.
 	Offset    time.Duration
