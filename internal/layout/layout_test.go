@@ -27,7 +27,7 @@ var rules = map[string][]string{
 	"dpopbind/prooftest":                     {"dpopbind", "go-jose"},
 	"dpopbind/dpopfosite":                    {"dpopbind", "fosite"},
 	"authz":                                  {"dpopbind", "dpopbind/dpopfosite", "internal/admission", "internal/allowance", "internal/clientassertion", "internal/clientcert", "internal/jwksuri", "internal/strictjose", "jwks", "fosite", "prometheus"},
-	"storage/postgres":                       {"authz", "internal/watch", "jwks", "migrations", "pgx"},
+	"storage/postgres":                       {"authz", "internal/behaviour", "internal/watch", "jwks", "migrations", "pgx"},
 	"storage/storetest":                      {"authz", "jwks", "go-cmp"},
 	"internal/hsm":                           {"jwks", "pkcs11"},
 	"internal/hsm/hsmtest":                   {},

@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// baselinesHeld bounds how many baselines are in memory between batches.
-	baselinesHeld = 2000
 	// maxSummary bounds a baseline as it is kept, in bytes. None is as large: one that
 	// was would be a mistake, and is begun anew.
 	maxSummary = 64 << 10
@@ -31,11 +29,13 @@ type analysis struct {
 	keeper Keeper
 	log    *slog.Logger
 	m      *metrics
+	pace   *pace
 
 	watch  *behaviour.Watch
 	owners *owners
 	recent *recent
 
+	number   int64               // of what is kept next
 	from, to authz.TrailPosition // what is kept, and what is observed
 	observed int                 // how many events are observed that are not kept
 	since    time.Time           // when the first event was observed that is not kept; zero: all are
@@ -52,13 +52,27 @@ type alike struct {
 	subject string
 }
 
-func newAnalysis(c Config, m *metrics, at authz.TrailPosition) *analysis {
+func newAnalysis(ctx context.Context, c Config, m *metrics, p *pace, at authz.TrailPosition) (*analysis, error) {
+	kept, number, err := c.Keeper.Fleet(ctx)
+	if err != nil {
+		return nil, err
+	}
 	o := newOwners()
-	return &analysis{
-		keeper: c.Keeper, log: c.Log, m: m, owners: o, recent: newRecent(), from: at, to: at,
+	a := &analysis{
+		keeper: c.Keeper, log: c.Log, m: m, pace: p, owners: o, recent: newRecent(), number: number, from: at, to: at,
 		watch: newWatch(c, o),
 		heard: map[string]bool{}, gone: map[string]bool{}, raised: map[alike]*Raised{},
 	}
+	if string(kept) == "{}" {
+		return a, nil
+	}
+	fleet := &behaviour.Fleet{}
+	if err := json.Unmarshal(kept, fleet); err != nil {
+		c.Log.Error("what is known of all clients together does not read, and is begun anew")
+		return a, nil
+	}
+	a.watch.LoadFleet(fleet)
+	return a, nil
 }
 
 // observe learns from a batch of events. What of it cannot be understood is left out.
@@ -67,6 +81,7 @@ func (a *analysis) observe(ctx context.Context, batch []authz.TrailEvent, now ti
 	if err := a.load(ctx, events); err != nil {
 		return err
 	}
+	a.watch.NotAfter(now)
 	for _, e := range events {
 		a.one(e)
 	}
@@ -166,6 +181,13 @@ func (a *analysis) one(e behaviour.Event) {
 	}
 }
 
+// tick tells that all there is has been observed.
+func (a *analysis) tick(now time.Time) {
+	for _, alert := range a.watch.Tick(now) {
+		a.fold(alert)
+	}
+}
+
 func (a *analysis) fold(alert behaviour.Alert) {
 	alert = clean(alert)
 	key := alike{alert.ClientID, alert.Kind, alert.Subject}
@@ -196,14 +218,21 @@ func clean(a behaviour.Alert) behaviour.Alert {
 // else is written seldom, since a client's baseline costs the same however many events
 // have changed it.
 func (a *analysis) due(now time.Time) bool {
-	return len(a.raised) > 0 || len(a.heard) > baselinesHeld || len(a.owners.owned) > baselinesHeld ||
-		!a.since.IsZero() && now.Sub(a.since) >= keepEvery
+	return len(a.raised) > 0 || len(a.heard) > a.pace.held || len(a.owners.owned) > a.pace.held ||
+		!a.since.IsZero() && now.Sub(a.since) >= a.pace.keep
 }
 
 // keep writes what was found since the last time. After an error the analysis is of no
 // use any more.
 func (a *analysis) keep(ctx context.Context, f Findings) ([]Kept, error) {
-	f.From, f.To = a.from, a.to
+	f.Number, f.From, f.To = a.number, a.from, a.to
+	if a.watch.FleetChanged() {
+		fleet, err := json.Marshal(a.watch.Fleet())
+		if err != nil {
+			return nil, fmt.Errorf("keeping what is known of all clients: %w", err)
+		}
+		f.Fleet = fleet
+	}
 	f.Baselines = map[string]json.RawMessage{}
 	for _, id := range a.watch.Changed() {
 		if summary, ok := a.summary(id); ok {
@@ -220,13 +249,14 @@ func (a *analysis) keep(ctx context.Context, f Findings) ([]Kept, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.number++
 	a.from, a.since, a.observed = a.to, time.Time{}, 0
 	clear(a.heard)
 	clear(a.gone)
 	clear(a.raised)
 	a.order = nil
 	a.owners.kept()
-	a.recent.trim(baselinesHeld, a.watch.Forget)
+	a.recent.trim(a.pace.held, a.watch.Forget)
 	return kept, nil
 }
 

@@ -18,15 +18,6 @@ type Sender interface {
 const (
 	// underWay bounds how many attempts are made at a time.
 	underWay = 8
-	// alone is for how long nobody else makes an attempt that has begun: it is over by
-	// then, or who made it is gone.
-	alone = webhook.AttemptTimeout + 5*time.Second
-	// An alert that was not taken is sent again after firstWait, and then after twice as
-	// long each time, up to longestWait; half of it is left to chance.
-	firstWait   = 5 * time.Second
-	longestWait = time.Hour
-	// surveyEvery is how often it is counted what is to come.
-	surveyEvery = 15 * time.Second
 	// remindEvery is how often the log says that there is no webhook for what is to come.
 	remindEvery = time.Hour
 )
@@ -36,6 +27,7 @@ const (
 type deliverer struct {
 	c     Config
 	m     *metrics
+	pace  *pace
 	ended chan attempt
 	wait  sync.WaitGroup
 	stop  context.CancelFunc
@@ -53,8 +45,8 @@ type attempt struct {
 	err error
 }
 
-func newDeliverer(c Config, m *metrics) *deliverer {
-	d := &deliverer{c: c, m: m, ended: make(chan attempt, underWay)}
+func newDeliverer(c Config, m *metrics, p *pace) *deliverer {
+	d := &deliverer{c: c, m: m, pace: p, ended: make(chan attempt, underWay)}
 	d.run, d.stop = context.WithCancel(context.Background())
 	return d
 }
@@ -110,7 +102,7 @@ func (d *deliverer) step(ctx context.Context) error {
 		return err
 	}
 	for _, one := range due {
-		mine, err := d.c.Keeper.BeginDelivery(ctx, one, alone)
+		mine, err := d.c.Keeper.BeginDelivery(ctx, one, d.pace.alone)
 		if err != nil {
 			return err
 		}
@@ -127,7 +119,9 @@ func (d *deliverer) begin(one Delivery) {
 	d.wait.Go(func() {
 		text, err := body(one.Kept, d.c.Issuer)
 		if err == nil {
-			err = d.c.Webhook.Send(d.run, one.ID, d.c.Now(), text)
+			ctx, cancel := context.WithTimeout(d.run, d.pace.attempt)
+			err = d.c.Webhook.Send(ctx, one.ID, d.c.Now(), text)
+			cancel()
 		}
 		d.ended <- attempt{one, err}
 	})
@@ -139,7 +133,7 @@ func (d *deliverer) note(ctx context.Context, a attempt) error {
 		d.surveyAt = time.Time{}
 		return d.c.Keeper.EndDelivery(ctx, a.Delivery, d.c.Now())
 	}
-	wait := backOff(a.Attempts)
+	wait := d.pace.backOff(a.Attempts)
 	if err := d.c.Keeper.PostponeDelivery(ctx, a.Delivery, wait); err != nil {
 		return err
 	}
@@ -149,10 +143,10 @@ func (d *deliverer) note(ctx context.Context, a attempt) error {
 }
 
 // backOff is how long to wait after so many attempts.
-func backOff(attempts int) time.Duration {
-	wait := longestWait
+func (p *pace) backOff(attempts int) time.Duration {
+	wait := p.longest
 	if attempts < 12 {
-		wait = min(firstWait<<max(attempts-1, 0), longestWait)
+		wait = min(p.first<<max(attempts-1, 0), p.longest)
 	}
 	return wait/2 + rand.N(wait/2+1)
 }
@@ -167,7 +161,7 @@ func (d *deliverer) survey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.surveyAt = now.Add(surveyEvery)
+	d.surveyAt = now.Add(d.pace.survey)
 	d.m.undelivered.Set(float64(n))
 	if n > 0 && d.c.Webhook == nil && !now.Before(d.remindAt) {
 		d.remindAt = now.Add(remindEvery)

@@ -75,10 +75,9 @@ const (
 	// has acknowledged.
 	Silence = 7 * 24 * time.Hour
 	// MaxOpen is how many alerts of one client and kind are told apart at a time. What
-	// comes beyond it is folded into one more, whose subject is Further: who makes a
+	// comes beyond it is folded into one more, whose subject is behaviour.Further: who makes a
 	// client show any number of keys is not to bury what else there is.
 	MaxOpen = 20
-	Further = "further"
 )
 
 // KeyOwner is the client that has first shown a key.

@@ -61,7 +61,7 @@ func translate(e *authz.TrailEvent) (behaviour.Event, bool, error) {
 	}
 	event := behaviour.Event{
 		Kind: kind, At: e.At, ID: e.ID.String(), RequestID: e.RequestID, ClientID: e.ClientID, JKT: e.JKT,
-		Network: networkOf(e.RemoteAddr), UserAgent: product(d.UserAgent), Credential: d.Credential,
+		Network: networkOf(e.RemoteAddr), UserAgent: d.UserAgent, Credential: d.Credential,
 		Resource: e.Resource, Scopes: strings.Fields(d.Scope), Times: max(d.Times, 0),
 	}
 	if d.OffsetMS != nil {
@@ -114,11 +114,4 @@ func networkOf(remote string) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return prefix
-}
-
-// product is the name of a user agent's product, without its version: a version changes
-// with each deployment.
-func product(userAgent string) string {
-	name, _, _ := strings.Cut(userAgent, "/")
-	return strings.TrimSpace(name)
 }

@@ -14,6 +14,7 @@ package watch
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,28 +26,12 @@ import (
 	"github.com/cargokey/authz/internal/behaviour"
 )
 
-const (
-	// hold is the lease: for so long after an instance has died no other takes over.
-	hold = 15 * time.Second
-	// renewEvery is when the lease is renewed, and asked for by who has it not.
-	renewEvery = 5 * time.Second
-	// pollEvery is how often the trail is looked at when there was nothing more in it.
-	pollEvery = time.Second
-	// keepEvery is how often what was learnt is kept, where there is no alert.
-	keepEvery = 15 * time.Second
-	// batchSize bounds how many events are read at a time.
-	batchSize = 2000
-	// longestRest bounds how long the analysis rests between full batches. It rests for
-	// as long as it worked: the other half is the requests'.
-	longestRest = 250 * time.Millisecond
-	// stepTimeout bounds one step, so that a database that hangs does not hold the
-	// lease's holder for good.
-	stepTimeout = time.Minute
-	// forgetEvery and forgetKeys are how fast what has outlived its use goes: a round
-	// over ten million keys takes a day.
-	forgetEvery = 10 * time.Second
-	forgetKeys  = 1000
-)
+// stepTimeout bounds one step, so that a database that hangs does not hold the lease's
+// holder for good.
+const stepTimeout = time.Minute
+
+// leastHold is the shortest lease there is.
+const leastHold = time.Second
 
 // Config is what a Watcher needs.
 type Config struct {
@@ -65,6 +50,7 @@ type Config struct {
 // Watcher is one instance's part of the analysis.
 type Watcher struct {
 	c      Config
+	pace   pace
 	m      *metrics
 	holder string
 
@@ -84,13 +70,15 @@ func New(c Config) (*Watcher, error) {
 	if c.Keeper == nil || c.Log == nil || c.Metrics == nil || c.Now == nil {
 		return nil, errors.New("a watcher needs a keeper, a log, metrics and a clock")
 	}
-	w := &Watcher{c: c, holder: "watch-" + rand.Text()}
+	w := &Watcher{c: c, pace: usualPace(), holder: "watch-" + rand.Text()}
 	w.m = newMetrics(c.Metrics, w.lag)
-	w.deliverer = newDeliverer(c, w.m)
+	w.deliverer = newDeliverer(c, w.m, &w.pace)
 	return w, nil
 }
 
-func newWatch(c Config, o *owners) *behaviour.Watch { return behaviour.New(o) }
+func newWatch(c Config, o *owners) *behaviour.Watch {
+	return behaviour.New(behaviour.Config{Owners: o, ProofLifetime: c.ProofLifetime, ClockSkew: c.ClockSkew})
+}
 
 // lag is how far behind the trail the analysis is, in seconds.
 func (w *Watcher) lag() float64 {
@@ -104,6 +92,7 @@ func (w *Watcher) lag() float64 {
 // Run analyses until ctx ends.
 func (w *Watcher) Run(ctx context.Context) {
 	defer w.deliverer.end()
+	defer w.release(ctx)
 	for ctx.Err() == nil {
 		began := time.Now()
 		var more bool
@@ -119,11 +108,23 @@ func (w *Watcher) Run(ctx context.Context) {
 			w.failed(err)
 		}
 		w.complain(err, beside)
-		wait := pollEvery
+		wait := w.pace.poll
 		if more {
-			wait = min(time.Since(began), longestRest)
+			wait = min(time.Since(began), w.pace.rest)
 		}
 		w.rest(ctx, wait)
+	}
+}
+
+// release lets another instance take over at once. What is not kept it reads again.
+func (w *Watcher) release(ctx context.Context) {
+	if w.analysis == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if _, _, err := w.c.Keeper.Follow(ctx, Follower, w.holder, leastHold); err != nil {
+		w.c.Log.Debug("the lease of the analysis of behaviour is left to end", "cause", err)
 	}
 }
 
@@ -193,11 +194,11 @@ func (w *Watcher) follow(ctx context.Context) (held bool, err error) {
 	if now.Before(w.renewAt) {
 		return w.analysis != nil, nil
 	}
-	at, held, err := w.c.Keeper.Follow(ctx, Follower, w.holder, hold)
+	at, held, err := w.c.Keeper.Follow(ctx, Follower, w.holder, w.pace.hold)
 	if err != nil {
 		return false, err
 	}
-	w.renewAt = now.Add(renewEvery)
+	w.renewAt = now.Add(w.pace.renew)
 	switch {
 	case !held:
 		w.analysis = nil
@@ -206,7 +207,9 @@ func (w *Watcher) follow(ctx context.Context) (held bool, err error) {
 		w.m.undelivered.Set(0)
 		return false, nil
 	case w.analysis == nil || w.analysis.from != at:
-		w.analysis = newAnalysis(w.c, w.m, at)
+		if w.analysis, err = newAnalysis(ctx, w.c, w.m, &w.pace, at); err != nil {
+			return false, err
+		}
 	}
 	w.m.active.Set(1)
 	if w.upTo.Load() == 0 {
@@ -217,7 +220,7 @@ func (w *Watcher) follow(ctx context.Context) (held bool, err error) {
 
 // advance reads a batch, and keeps what was found when it is time to.
 func (w *Watcher) advance(ctx context.Context) (more bool, err error) {
-	a, now, limit := w.analysis, w.c.Now(), batchSize
+	a, now, limit := w.analysis, w.c.Now(), w.pace.batch
 	if w.oneByOne > 0 {
 		limit = 1
 	}
@@ -225,8 +228,12 @@ func (w *Watcher) advance(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	more = len(batch) == limit
 	if err := a.observe(ctx, batch, now); err != nil {
 		return false, err
+	}
+	if !more {
+		a.tick(now)
 	}
 	if w.oneByOne > 0 && a.to != a.from || a.due(now) {
 		if err := w.keep(ctx, len(batch)); err != nil {
@@ -234,7 +241,7 @@ func (w *Watcher) advance(ctx context.Context) (more bool, err error) {
 		}
 	}
 	upTo := now
-	if more = len(batch) == limit; more && batch[limit-1].At.Before(now) {
+	if more && batch[limit-1].At.Before(now) {
 		upTo = batch[limit-1].At
 	}
 	w.upTo.Store(upTo.UnixNano())
@@ -248,15 +255,8 @@ func (w *Watcher) keep(ctx context.Context, read int) error {
 	f := Findings{Holder: w.holder, At: w.c.Now(), Deliver: w.c.Webhook != nil}
 	kept, err := a.keep(ctx, f)
 	switch {
-	case errors.Is(err, ErrUnkeepable) && w.oneByOne > 0:
-		w.c.Log.Error("an event of the audit trail is left out of the analysis: what it leads to cannot be kept", "position", a.to.String(), "cause", err)
-		w.m.events.WithLabelValues("skipped").Add(float64(read))
-		f.From, f.To = a.from, a.to
-		if _, err := w.c.Keeper.KeepFindings(ctx, f); err != nil {
-			return err
-		}
-		w.analysis, w.oneByOne = newAnalysis(w.c, w.m, a.to), w.oneByOne-1
-		return nil
+	case errors.Is(err, ErrUnkeepable) && (w.oneByOne > 0 || a.observed == 0):
+		return w.leaveOut(ctx, f, read, err)
 	case errors.Is(err, ErrUnkeepable):
 		w.oneByOne = a.observed
 		return fmt.Errorf("keeping what %d events lead to: %w", a.observed, err)
@@ -274,16 +274,35 @@ func (w *Watcher) keep(ctx context.Context, read int) error {
 	return nil
 }
 
+// leaveOut goes on without what an event leads to, or an alert that was held back.
+func (w *Watcher) leaveOut(ctx context.Context, f Findings, read int, cause error) (err error) {
+	a := w.analysis
+	w.c.Log.Error("what an event of the audit trail leads to cannot be kept, and is left out", "position", a.to.String(), "cause", cause)
+	w.m.events.WithLabelValues("skipped").Add(float64(read))
+	f.Number, f.From, f.To = a.number, a.from, a.to
+	if a.observed == 0 {
+		if f.Fleet, err = json.Marshal(a.watch.Fleet()); err != nil {
+			return err
+		}
+	}
+	if _, err := w.c.Keeper.KeepFindings(ctx, f); err != nil {
+		return err
+	}
+	w.oneByOne = max(w.oneByOne-1, 0)
+	w.analysis, err = newAnalysis(ctx, w.c, w.m, &w.pace, a.to)
+	return err
+}
+
 // forget has what is too old go, a little at a time.
 func (w *Watcher) forget(ctx context.Context) error {
 	now := w.c.Now()
 	if now.Before(w.forgetAt) {
 		return nil
 	}
-	next, err := w.c.Keeper.ForgetBehaviour(ctx, now, w.forgotTo, forgetKeys)
+	next, err := w.c.Keeper.ForgetBehaviour(ctx, now, w.forgotTo, w.pace.forgetKeys)
 	if err != nil {
 		return err
 	}
-	w.forgotTo, w.forgetAt = next, now.Add(forgetEvery)
+	w.forgotTo, w.forgetAt = next, now.Add(w.pace.forget)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/internal/behaviour"
 	"github.com/cargokey/authz/internal/watch"
 )
 
@@ -37,8 +38,8 @@ func keepAlert(ctx context.Context, tx pgx.Tx, f watch.Findings, r watch.Raised)
 	if err := tx.QueryRow(ctx, countOpenSQL, r.ClientID, string(r.Kind), r.At.Add(-watch.Silence)).Scan(&open); err != nil {
 		return k, false, err
 	}
-	if open >= watch.MaxOpen && r.Subject != watch.Further {
-		r.Subject = watch.Further
+	if open >= watch.MaxOpen && r.Subject != behaviour.Further {
+		r.Subject = behaviour.Further
 		if folded, err = foldAlert(ctx, tx, r); err != nil || folded {
 			return k, false, err
 		}

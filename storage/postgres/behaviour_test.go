@@ -242,7 +242,7 @@ func TestAlertsOfOneKindAreToldApartUpToABound(t *testing.T) {
 	}
 	all, err := owner.Alerts(t.Context(), postgres.AlertFilter{ClientID: shop, Kind: string(behaviour.NewKey)})
 	must(t, err)
-	i := slices.IndexFunc(all, func(k watch.Kept) bool { return k.Subject == watch.Further })
+	i := slices.IndexFunc(all, func(k watch.Kept) bool { return k.Subject == behaviour.Further })
 	if len(all) != watch.MaxOpen+1 || i < 0 || all[i].Times != 2*watch.MaxOpen {
 		t.Errorf("%d alerts, %+v", len(all), all)
 	}
