@@ -59,10 +59,8 @@ func newWorld(t testing.TB) *world {
 func (w *world) connect() {
 	w.t.Helper()
 	ctx := w.t.Context()
+	w.connectOwner()
 	var err error
-	w.owner, err = postgres.Open(ctx, w.db.OwnerURL)
-	must(w.t, err)
-	w.t.Cleanup(w.owner.Close)
 	w.server, err = postgres.Open(ctx, w.db.ServerURL, postgres.AsServer())
 	must(w.t, err)
 	w.t.Cleanup(w.server.Close)
@@ -70,6 +68,16 @@ func (w *world) connect() {
 	must(w.t, err)
 	w.t.Cleanup(func() { w.admin.Close(context.WithoutCancel(ctx)) })
 }
+
+func (w *world) connectOwner() {
+	w.t.Helper()
+	var err error
+	w.owner, err = postgres.Open(w.t.Context(), w.db.OwnerURL)
+	must(w.t, err)
+	w.t.Cleanup(w.owner.Close)
+}
+
+func logger(w *world) *slog.Logger { return slog.New(slog.NewTextHandler(w.logs, nil)) }
 
 // keysOf are those of sealing keys, of which the first one seals.
 func keysOf(t testing.TB, names ...string) audittrail.Keys {
@@ -93,14 +101,6 @@ func (w *world) exec(sql string, args ...any) {
 	}
 }
 
-func (w *world) number(sql string, args ...any) (n int64) {
-	w.t.Helper()
-	if err := w.admin.QueryRow(w.t.Context(), sql, args...).Scan(&n); err != nil {
-		w.t.Fatalf("%s: %v", sql, err)
-	}
-	return n
-}
-
 // write records n events of a moment, each in a transaction of its own.
 func (w *world) write(n int, at time.Time) []authz.AuditEvent {
 	w.t.Helper()
@@ -119,7 +119,7 @@ func (w *world) sealer(store audittrail.Store) *audittrail.Sealer {
 	w.metrics = prometheus.NewRegistry()
 	s, err := audittrail.NewSealer(audittrail.Config{
 		Store: store, Keys: w.keys, Metrics: audittrail.NewMetrics(w.metrics, time.Now),
-		Log: slog.New(slog.NewTextHandler(w.logs, nil)), Now: time.Now, Every: time.Second,
+		Log: logger(w), Now: time.Now, Every: time.Second,
 	})
 	must(w.t, err)
 	return s

@@ -61,7 +61,7 @@ func (c *dayCheck) event(e authz.TrailEvent) {
 		c.found++
 		c.since, c.until = earlier(c.since, e.At), later(c.until, e.At)
 		c.digester.event(e)
-	case c.last.Number > 0 && e.Position.Compare(c.last.Upto) <= 0:
+	case c.last.Number > 0 && e.Position.Compare(c.last.Upto) <= 0, e.Position.Compare(c.record.SealedUpto) <= 0:
 		c.stray.add(e)
 	default:
 		c.day.Open++
