@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // TrailPosition is an event's place in the audit trail; the zero one is before all of
@@ -51,6 +52,30 @@ func (e TrailEvent) DecodeDetail() (map[string]any, error) {
 		return nil, fmt.Errorf("decoding the detail of event %s: %w", e.ID, err)
 	}
 	return detail, nil
+}
+
+// TrailSeal is over the events of one day that lie after one place in the trail and up to
+// another: see package audittrail.
+type TrailSeal struct {
+	Number     int64  // from 1 on, over all days
+	Day        string // of the events, UTC: 2006-01-02
+	From, Upto TrailPosition
+	Events     int
+	Previous   Digest // of the seal before; zero: it is the first
+	Digest     Digest
+	MAC        [32]byte
+	MACKey     string // the name of the key that it is by
+}
+
+// TrailRecord is what the database itself knows of the trail, beside its events and
+// seals.
+type TrailRecord struct {
+	KeepDays      int
+	DroppedBefore time.Time // up to where events were dropped for their age; zero: none
+	DroppedSeal   int64     // the last seal that was; 0: none
+	DroppedDigest Digest
+	PlacesSince   time.Time     // when events began to have places
+	SealedUpto    TrailPosition // where the seals' follower stands
 }
 
 // ErrNotHeld is returned to a follower of the trail that another instance has taken

@@ -1,12 +1,14 @@
 -- The audit trail can be read in an order in which nothing appears late, sealed, and
 -- kept for as long as the owner says.
 
--- How long events are kept; and up to where they were dropped for their age, so that
--- whoever drops more can be told from that.
+-- How long events are kept; and up to where events and seals were dropped for their
+-- age, so that whoever drops more can be told from that.
 create table authz.audit_retention (
   only_row       boolean not null default true,
   keep_days      integer not null default 90,
   dropped_before timestamptz,
+  dropped_seal   bigint  not null default 0,
+  dropped_digest bytea   not null default decode(repeat('00', 32), 'hex'), -- of that seal
   constraint audit_retention_pkey primary key (only_row),
   constraint audit_retention_only_row_check check (only_row),
   constraint audit_retention_keep_days_check check (keep_days between 1 and 3650)
@@ -20,8 +22,9 @@ insert into authz.audit_retention default values;
 create table authz.audit_positions (
   only_row boolean     not null default true,
   added    bigint      not null default 0,
-  -- No event of an earlier day has a place.
+  -- No event of an earlier day has a place, and all that were written later have one.
   began_at timestamptz not null,
+  made_at  timestamptz not null default clock_timestamp(),
   constraint audit_positions_pkey primary key (only_row),
   constraint audit_positions_only_row_check check (only_row)
 );
@@ -71,11 +74,18 @@ as $$
 $$;
 
 -- Notes what goes for its age.
-create function authz.note_dropped(p_before timestamptz) returns void
-language sql volatile
+create function authz.note_dropped(p_family text, p_partition text, p_before timestamptz) returns void
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  update authz.audit_retention set dropped_before = p_before where dropped_before is null or dropped_before < p_before
+begin
+  if p_family = 'audit_events' then
+    update authz.audit_retention set dropped_before = p_before where dropped_before is null or dropped_before < p_before;
+  elsif p_family = 'audit_seals' then
+    execute format('update authz.audit_retention r set dropped_seal = s.number, dropped_digest = s.digest
+      from (select number, digest from authz.%I order by number desc limit 1) s where r.dropped_seal < s.number', p_partition);
+  end if;
+end
 $$;
 
 -- As before, and noted where it is of the trail.
@@ -118,9 +128,7 @@ begin
       loop
         execute format('alter index authz.%I rename to %I', index, replace(index, old.relname, old.relname || '_old'));
       end loop;
-      if p_family = 'audit_events' then
-        perform authz.note_dropped(old.ends_at);
-      end if;
+      perform authz.note_dropped(p_family, old.relname || '_old', old.ends_at);
     else
       execute format('drop table authz.%I', old.relname);
     end if;
@@ -235,12 +243,16 @@ begin
 end
 $$;
 
--- The last seal.
-create function authz.last_seal(out number bigint, out day date, out digest bytea)
+-- The last seal, though it be dropped; number 0 and a digest of zeros: there was none.
+create function authz.last_seal(out number bigint, out digest bytea)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select s.number, s.day, s.digest from authz.audit_seals s order by s.number desc limit 1
+  select x.number, x.digest from (
+    (select s.number, s.digest from authz.audit_seals s order by s.number desc limit 1)
+    union all
+    select r.dropped_seal, r.dropped_digest from authz.audit_retention r
+  ) x order by x.number desc limit 1
 $$;
 
 -- Keeps the places of what is written from now on above those that there are: a new

@@ -38,6 +38,7 @@ var rules = map[string][]string{
 	"internal/strictjose":                    {},
 	"internal/admission":                     {},
 	"internal/allowance":                     {},
+	"internal/audittrail":                    {"authz", "jwks", "prometheus"},
 	"internal/behaviour":                     {},
 	"internal/watch":                         {"authz", "internal/behaviour", "internal/webhook", "prometheus"},
 	"internal/webhook":                       {},
@@ -59,7 +60,7 @@ var rules = map[string][]string{
 	"examples/platform":        {},
 	"examples/platform/demo":   {"dpopbind"},
 	"internal/compose":         {},
-	"cmd/authz":                {"authz", "dpopbind", "internal/behaviour", "internal/clientcert", "internal/hsm", "internal/pgdev", "internal/watch", "internal/webhook", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
+	"cmd/authz":                {"authz", "dpopbind", "internal/audittrail", "internal/behaviour", "internal/clientcert", "internal/hsm", "internal/pgdev", "internal/watch", "internal/webhook", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
 	// It registers what it measures, and runs the rest as processes.
 	"cmd/authzbench": {"authz", "dpopbind", "internal/pgdev", "migrations", "storage/postgres", "pgx"},
 }

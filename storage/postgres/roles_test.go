@@ -53,7 +53,7 @@ func forbidden(partition string) []string {
 		`update authz.audit_retention set keep_days = 1`,
 		`select from authz.audit_retention`,
 		`update authz.audit_positions set added = 0`,
-		`select authz.note_dropped(now())`,
+		`select authz.note_dropped('tokens', '', now())`,
 		`select authz.raise_positions()`,
 		// Registrations.
 		`insert into authz.clients default values`,
