@@ -15,6 +15,7 @@ type Fleet struct {
 	held    []held
 	crowds  []shown
 	adopted []adopted
+	near    near
 	changed bool
 }
 
@@ -43,6 +44,8 @@ const (
 	adoptedMax = 32
 	// heldFor leaves a minute of the five in which an alert is to be out.
 	heldFor = 4 * minute
+	// crowdHeld is enough for others to follow, where they do.
+	crowdHeld = 90
 	// Clients at once that are a crowd, and what at once means.
 	crowdOf     = 4
 	crowdWithin = 6 * minute

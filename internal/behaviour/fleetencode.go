@@ -15,6 +15,7 @@ type keptFleet struct {
 	Held    []held    `json:"held,omitempty"`
 	Crowds  []shown   `json:"crowds,omitempty"`
 	Adopted []adopted `json:"adopted,omitempty"`
+	Near    near      `json:"near"`
 }
 
 var errNoFleet = errors.New("behaviour: not a fleet as it is kept")
@@ -22,7 +23,7 @@ var errNoFleet = errors.New("behaviour: not a fleet as it is kept")
 // MarshalJSON writes all of f: 300 kB at most, where 64 alerts are held back, and some
 // hundred bytes as a rule.
 func (f *Fleet) MarshalJSON() ([]byte, error) {
-	return json.Marshal(keptFleet{version, f.now, f.late, f.held, f.crowds, f.adopted})
+	return json.Marshal(keptFleet{version, f.now, f.late, f.held, f.crowds, f.adopted, f.near})
 }
 
 // UnmarshalJSON reads what MarshalJSON has written, and refuses what it never writes.
@@ -34,9 +35,9 @@ func (f *Fleet) UnmarshalJSON(text []byte) error {
 		return fmt.Errorf("%w: %w", errNoFleet, err)
 	}
 	if k.Version != version || k.Now < 0 || k.Now > maxMoment || k.Late < 0 ||
-		len(k.Held) > heldMax || len(k.Crowds) > crowdMax || len(k.Adopted) > adoptedMax {
+		len(k.Held) > heldMax || len(k.Crowds) > crowdMax || len(k.Adopted) > adoptedMax || !k.Near.sound() {
 		return errNoFleet
 	}
-	*f = Fleet{now: k.Now, late: k.Late, held: k.Held, crowds: k.Crowds, adopted: k.Adopted}
+	*f = Fleet{now: k.Now, late: k.Late, held: k.Held, crowds: k.Crowds, adopted: k.Adopted, near: k.Near}
 	return nil
 }

@@ -88,8 +88,8 @@ func (s *sight) network(strangeAgent bool) place {
 	strange := s.strangeNetwork(p)
 	knownKey := s.e.JKT == "" || s.b.hasKey(s.e.JKT)
 	name := p.String()
-	if strange && knownKey && !strangeAgent && s.w.fleet.isAdopted(name) {
-		strange = false
+	if strange && !strangeAgent {
+		strange = (!knownKey || !s.w.fleet.isAdopted(name)) && !s.neighbours(name)
 	}
 	var text func(*Alert)
 	if strange {
@@ -105,6 +105,7 @@ func (s *sight) network(strangeAgent bool) place {
 	e := t.addNetwork(p, s.at, s.times)
 	if !strange {
 		t.novel(s.at)
+		s.w.fleet.learnNear(s.b, name, s.at)
 		return place{}
 	}
 	e.marked = s.at + markedFor

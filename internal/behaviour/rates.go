@@ -44,7 +44,7 @@ func (s *sight) burst() {
 	if _, ok := b.may(Burst, "", s.at, hour); ok {
 		a := s.alert(Burst, "")
 		s.burstText(&a, five, inHour, limit5, limit60)
-		s.w.hold(a, s.at+3*minute)
+		s.w.hold(a, s.at+crowdHeld)
 	}
 }
 
@@ -104,13 +104,16 @@ func (s *sight) badProof(reason int) {
 	run := b.bad.last(10)
 	b.badPeaks.note(run)
 	limit := max(badFloor, 3*b.badPeaks.highest())
+	if b.activeDays < learned { // it is still being written
+		limit = max(limit, 3*badFloor)
+	}
 	if run < limit || s.crowded("bad proofs", run > 10*limit) {
 		return
 	}
 	if _, ok := b.may(BadProofs, "", s.at, hour); ok {
 		a := s.alert(BadProofs, "")
 		s.badProofsText(&a)
-		s.w.hold(a, s.at+3*minute)
+		s.w.hold(a, s.at+crowdHeld)
 	}
 }
 
@@ -139,7 +142,7 @@ func (s *sight) replay() {
 		if moved || agent {
 			s.raise(a)
 		} else {
-			s.w.hold(a, s.at+3*minute)
+			s.w.hold(a, s.at+crowdHeld)
 		}
 	}
 }

@@ -21,6 +21,9 @@ type Config struct {
 	// ProofLifetime and ClockSkew are the server's: a proof is accepted from ClockSkew
 	// before its iat to ProofLifetime + ClockSkew after it. 0: 60 s and 15 s.
 	ProofLifetime, ClockSkew time.Duration
+	// Now is the time by the clock of whoever feeds it: an event that says to be of a
+	// later one is of a wrong clock, and counts as of now. nil: events are believed.
+	Now func() time.Time
 }
 
 // Watch holds the baselines of the clients of the events at hand, and what is known of
@@ -31,7 +34,7 @@ type Watch struct {
 	baselines map[string]*Baseline
 	changed   map[string]bool
 	fleet     *Fleet
-	ceiling   int64 // no event is of a later moment; 0: not told
+	now       func() time.Time
 	out       []Alert
 }
 
@@ -45,7 +48,7 @@ func New(cfg Config) *Watch {
 	}
 	return &Watch{
 		owners: cfg.Owners, room: [2]time.Duration{cfg.ProofLifetime + cfg.ClockSkew, cfg.ClockSkew},
-		baselines: map[string]*Baseline{}, changed: map[string]bool{}, fleet: &Fleet{},
+		baselines: map[string]*Baseline{}, changed: map[string]bool{}, fleet: &Fleet{}, now: cfg.Now,
 	}
 }
 
@@ -79,23 +82,26 @@ func (w *Watch) Changed() []string {
 
 // Tick tells that all events up to now have been observed, and returns the alerts that
 // were held back and are due. Without it they come with later events, of any client.
-// Events that say to be of a later moment than now count as of now.
 func (w *Watch) Tick(now time.Time) []Alert {
 	w.out = nil
-	w.ceiling = now.Unix()
-	w.release(w.ceiling)
+	w.release(now.Unix())
 	return w.out
+}
+
+// moment is when an event counts as, in Unix seconds.
+func (w *Watch) moment(at time.Time) int64 {
+	m := min(max(at.Unix(), 0), maxMoment)
+	if w.now != nil && m > w.fleet.now+hour {
+		m = min(m, w.now().Unix())
+	}
+	return m
 }
 
 // Observe learns from an event, and returns what departs from the normal: of this
 // event, and what was held back until now.
 func (w *Watch) Observe(e Event) []Alert {
 	w.out = nil
-	at := e.At.Unix()
-	if w.ceiling != 0 {
-		at = min(at, w.ceiling)
-	}
-	at = max(at, 0)
+	at := w.moment(e.At)
 	w.release(w.fleet.moment(at))
 	if e.ClientID == "" {
 		return w.out
