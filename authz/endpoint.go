@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -21,6 +20,7 @@ type event struct {
 	endpoint  string
 	requestID string
 	remote    string
+	userAgent string // as it was sent: see product
 	started   time.Time
 	status    int
 	clientID  string
@@ -34,6 +34,7 @@ type event struct {
 	resource  string
 	jti       JTI
 	jkt       string
+	asked     asked
 	x5t       string // of the certificate that the token is bound to
 	tokenType string
 	active    *bool
@@ -60,7 +61,7 @@ func (ev *event) authenticated() string {
 func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 	answer := again(h)
 	return d.through(name, func(w http.ResponseWriter, r *http.Request, a *attempt) {
-		ev := &event{endpoint: name, requestID: newRequestID(), remote: remoteHost(r), started: a.arrived}
+		ev := &event{endpoint: name, requestID: newRequestID(), remote: a.from.remote, userAgent: r.UserAgent(), started: a.arrived}
 		w.Header().Set("X-Request-Id", ev.requestID)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		rec := &statusRecorder{ResponseWriter: w}
@@ -73,7 +74,7 @@ func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 				}
 			}
 			ev.status = rec.status
-			s.finish(r.Context(), ev)
+			s.finish(r.Context(), ev, a)
 		}()
 		// What has begun is finished though its client may have gone: to break a
 		// statement off costs a connection to the database, and a stranger could
@@ -96,13 +97,16 @@ const requestTimeout = 5 * time.Second
 
 var errPanicked = errors.New("the handler panicked")
 
-func (s *Server) finish(ctx context.Context, ev *event) {
+func (s *Server) finish(ctx context.Context, ev *event, a *attempt) {
 	elapsed := time.Since(ev.started)
 	outcome := "ok"
 	if ev.err != nil {
 		outcome = ev.err.code
 	}
 	s.metrics.observe(ev, outcome, elapsed)
+	if ev.err != nil {
+		s.noteRefusal(ev, a)
+	}
 	var retired *retiredSecret
 	if ev.err != nil && errors.As(ev.err, &retired) {
 		s.noteRetiredSecret(ev, retired)
@@ -168,15 +172,6 @@ func newRequestID() string {
 	var b [12]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	return hex.EncodeToString(b[:])
-}
-
-// remoteHost is the peer's address, never one that a header claims.
-func remoteHost(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 type statusRecorder struct {

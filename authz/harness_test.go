@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -46,6 +47,7 @@ type world struct {
 	database pgtest.Database
 	owner    *postgres.Store
 	sealer   *jwks.Sealer
+	sealing  string // its key, as the environment has it
 	logs     *lockedBuffer
 	time     func() time.Time // nil: time.Now
 
@@ -74,6 +76,8 @@ func newWorld(t testing.TB) *world {
 	if w.sealer, err = jwks.NewSealer(key); err != nil {
 		t.Fatal(err)
 	}
+	w.sealing = base64.StdEncoding.EncodeToString(key)
+	w.secret(w.sealing)
 	if err := w.owner.Maintain(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +170,12 @@ func (w *world) instanceOf(databaseURL string, options ...func(*authz.Config)) *
 		w.t.Fatal(err)
 	}
 	i := &instance{w: w, store: store, close: store.Close}
-	w.t.Cleanup(func() { i.close() })
+	w.t.Cleanup(func() {
+		if i.server != nil {
+			i.flush() // so that what is in the trail by now is all that ever will be
+		}
+		i.close()
+	})
 	registry := prometheus.NewRegistry()
 	config := authz.Config{
 		Issuer: issuer, ProofLifetime: authz.DefaultProofLifetime, ClockSkew: authz.DefaultClockSkew,

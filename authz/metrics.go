@@ -28,6 +28,8 @@ type Metrics struct {
 	shed    *prometheus.CounterVec
 	limited *prometheus.CounterVec
 
+	eventsDropped prometheus.Counter
+
 	unopenedKeys prometheus.Gauge
 	signingGaps  prometheus.Gauge
 	timeline     prometheus.Gauge
@@ -79,6 +81,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.limited = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "authz_authentications_limited_total", Help: "Failed authentications and refused proofs beyond the allowance, by whose it was: client or address.",
 	}, []string{"by"})
+	m.eventsDropped = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "authz_audit_events_dropped_total", Help: "Refused requests without an event of their own in the audit trail, since there were too many in a second or the database was away: one event tells how many were alike.",
+	})
+	r.MustRegister(m.eventsDropped)
 	m.unopenedKeys = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "authz_signing_keys_unopened", Help: "Signing keys, in force or to be, that this instance cannot open as they are stored. More than 0 is an alarm.",
 	})

@@ -24,6 +24,10 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request, ev *event) error
 	// token_type_hint is not needed (RFC 7009 §2.1: it may be ignored).
 	audit := NewAuditEvent(s.now(), AuditTokenRevoked, actorClient(caller.ID))
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
+	audit.Detail = map[string]any{"credential": caller.Credential}
+	if agent := product(ev.userAgent); agent != "" {
+		audit.Detail["user_agent"] = agent
+	}
 	asksStore(r.Context())
 	revoked, err := s.store.RevokeToken(r.Context(), DigestOf(token), caller.Caller(), audit)
 	switch {

@@ -82,6 +82,13 @@ type Config struct {
 	// JWKSURIAuthorities are those of the certificates there; nil: the system's.
 	JWKSURIAuthorities *x509.CertPool
 
+	// TrustedProxies are the networks of the peers whose header X-Forwarded-For or
+	// Forwarded (RFC 7239) is believed for the address of a client at the public
+	// listener, in the log, the audit trail and the limits of failures: see
+	// ValidateProxies. Nobody who is a client may be in one, since it could choose its
+	// address there. Nil: a client's address is its peer's.
+	TrustedProxies []netip.Prefix
+
 	// InFlight is how many requests are in work at a time, on the public listener and
 	// again for gateways; as many more wait, for a second at most, and the rest gets
 	// 503. 0: DefaultInFlight for each core.
@@ -153,6 +160,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		requireNonce:      c.RequireNonce,
 	}
 	s.public = newDoor(c.InFlight, newShedding(c.Metrics, c.Log, "public"))
+	s.public.proxies = c.TrustedProxies
 	s.gateway = newDoor(c.InFlight, newShedding(c.Metrics, c.Log, "gateway"))
 	s.failures = newFailures(cmp.Or(c.FailuresPerClient, DefaultFailuresPerClient), cmp.Or(c.FailuresPerAddress, DefaultFailuresPerAddress),
 		newShedding(c.Metrics, c.Log, "lookup"))
@@ -233,6 +241,11 @@ func (c *Config) validate() error {
 	}
 	if err := c.ClientCertificates.validate(); err != nil {
 		return err
+	}
+	for _, network := range c.TrustedProxies {
+		if err := ValidateProxies(network); err != nil {
+			return fmt.Errorf("authz: the trusted proxies %s: %w", network, err)
+		}
 	}
 	if c.ProofLifetime < time.Second || c.ProofLifetime > maxProofLifetime {
 		return fmt.Errorf("the lifetime of proofs is %s; it may be 1s to %s", c.ProofLifetime, maxProofLifetime)

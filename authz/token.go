@@ -34,7 +34,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	default:
 		return errUnsupportedGrant()
 	}
-	state := &session{event: ev, asked: asked{scope: form.Get("scope"), resource: form.Get("resource")}}
+	ev.asked = asked{scope: form.Get("scope"), resource: form.Get("resource")}
+	state := &session{event: ev, asked: ev.asked}
 	if err := state.asked.validate(); err != nil {
 		return err
 	}
@@ -48,6 +49,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	response, err := s.grantToken(r, state)
 	if state.proof != nil {
 		ev.proofOffset = new(state.proof.Offset())
+	}
+	if state.proof != nil && state.client != nil { // its signature is verified before the grant is looked for
+		ev.jkt = state.proof.JKT()
 	}
 	if nonce := s.dpop.Nonce(state, err); nonce != "" {
 		w.Header().Set(dpopfosite.NonceHeader, nonce)
@@ -107,11 +111,11 @@ func (s *Server) recordToken(ctx context.Context, state *session) error {
 	audit := NewAuditEvent(t.IssuedAt, AuditTokenIssued, actorClient(t.ClientID))
 	audit.ClientID, audit.Resource, audit.JTI, audit.JKT = t.ClientID, t.Resource, t.JTI, t.JKT
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
-	audit.Detail = map[string]any{"scope": t.Scope, "format": string(state.client.TokenFormat), "expires_at": t.ExpiresAt.Unix(),
-		"credential": t.Credential}
-	if t.X5T != "" {
-		audit.Detail["x5t#S256"] = t.X5T
+	detail := issuedDetail{token: t, format: state.client.TokenFormat, userAgent: product(ev.userAgent)}
+	if state.proof != nil {
+		detail.offset = new(state.proof.Offset())
 	}
+	audit.DetailJSON = detail.json()
 
 	issue := Issue{
 		Token: t, Assertion: state.client.Assertion, Event: audit,

@@ -59,6 +59,7 @@ type config struct {
 	TLSClientCert        clientCertMode `split_words:"true" default:"off" desc:"off or request: whether that TLS asks clients for certificates of theirs (mutual TLS); who has none gets in all the same"`
 	TLSClientCAFile      string         `split_words:"true" desc:"the authorities that certificates for tls_client_auth are from, PEM; read again when it changes"`
 	ClientCertProxies    []string       `split_words:"true" desc:"networks, such as 10.1.2.0/28, comma-separated: proxies that end TLS, and whose header Client-Cert (RFC 9440) is believed; nobody else's is"`
+	TrustedProxies       []string       `split_words:"true" desc:"networks, such as 10.1.2.0/28, comma-separated: proxies whose header X-Forwarded-For or Forwarded is believed for a client's address, in the log, the audit trail and the limits of failures; with no clients in them"`
 	MtlsURL              string         `split_words:"true" desc:"where clients with certificates find this server, if not at the issuer URL: https, host and port only"`
 	Profile              profile        `split_words:"true" desc:"fapi2 holds the whole server to the FAPI 2.0 Security Profile: no secrets, no bearer tokens, no RS256"`
 	ProofLifetime        time.Duration  `split_words:"true" default:"60s" desc:"how long a DPoP proof is accepted after its iat: 1s to 10m"`
@@ -306,6 +307,9 @@ func (c *config) validateServe() error {
 		return errors.New("AUTHZ_TLS_CERT_FILE and AUTHZ_TLS_KEY_FILE are set together or not at all")
 	}
 	if err := c.validateClientCerts(); err != nil {
+		return err
+	}
+	if _, err := c.trustedProxies(); err != nil {
 		return err
 	}
 	if err := c.validateGateways(); err != nil {

@@ -83,6 +83,10 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	trustedProxies, err := c.trustedProxies()
+	if err != nil {
+		return err
+	}
 	public, internal, err := c.listeners(log)
 	if err != nil {
 		return err
@@ -100,7 +104,7 @@ func (p *program) serve(ctx context.Context) error {
 	}
 	i := &instance{
 		config: authz.Config{
-			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases, ClientCertificates: certificates,
+			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases, ClientCertificates: certificates, TrustedProxies: trustedProxies,
 			ServiceDocumentation: c.ServiceDocumentation,
 			Profile:              authz.Profile(c.Profile),
 			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
