@@ -64,7 +64,7 @@ type watched struct {
 	seen int64 // the last of the writes that was looked at
 }
 
-func watch(t *testing.T, s *site) *watched {
+func watchTables(t *testing.T, s *site) *watched {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.ownerURL)
 	if err != nil {
@@ -215,7 +215,7 @@ func TestEachOperatorsCommandLeavesItsEventAndNothingWithoutOne(t *testing.T) {
 	if code, err := i.end(syscall.SIGTERM); err != nil || code != 0 { // it would make keys of its own
 		t.Errorf("exit code %d, %v", code, err)
 	}
-	w := watch(t, s)
+	w := watchTables(t, s)
 	if _, err := w.conn.Exec(t.Context(), `create table watch.known as select id from authz.audit_events; create unique index on watch.known (id)`); err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +327,7 @@ func TestEachEndpointLeavesItsEventAndNothingWithoutOne(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	first := s.register(t, "first", "--grant", testResource+"=label:create", "--dpop-keys", "first-use")
-	w := watch(t, s)
+	w := watchTables(t, s)
 	if _, err := w.conn.Exec(t.Context(), `create table watch.known as select id from authz.audit_events; create unique index on watch.known (id)`); err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,6 @@ func (a *analysis) observe(ctx context.Context, batch []authz.TrailEvent, now ti
 	if err := a.load(ctx, events); err != nil {
 		return err
 	}
-	a.watch.NotAfter(now)
 	for _, e := range events {
 		a.one(e)
 	}

@@ -70,7 +70,7 @@ func translate(e *authz.TrailEvent) (behaviour.Event, bool, error) {
 	switch e.Kind {
 	case authz.AuditTokenIssued, authz.AuditDPoPKeyRefused, authz.AuditEndorsementRefused:
 		event.Authenticated = true
-	case authz.AuditTokenRefused:
+	case authz.AuditTokenRefused, authz.AuditEnrolmentRefused:
 		event.Authenticated = d.Authenticated
 		if event.Reason = d.Reason; event.Reason == "" {
 			event.Reason = d.Error

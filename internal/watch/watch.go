@@ -77,7 +77,7 @@ func New(c Config) (*Watcher, error) {
 }
 
 func newWatch(c Config, o *owners) *behaviour.Watch {
-	return behaviour.New(behaviour.Config{Owners: o, ProofLifetime: c.ProofLifetime, ClockSkew: c.ClockSkew})
+	return behaviour.New(behaviour.Config{Owners: o, Now: c.Now, ProofLifetime: c.ProofLifetime, ClockSkew: c.ClockSkew})
 }
 
 // lag is how far behind the trail the analysis is, in seconds.
