@@ -44,6 +44,7 @@ end $$`
 // client, key, grant, resource or token.
 var unaudited = []string{
 	"audit_events",
+	"audit_seals",
 	"spent_proofs", // also of requests that are refused later, or change nothing
 	// What the analysis of behaviour has read and learnt, and how far an alert has come. That
 	// one is raised or acknowledged is an event: see package watch.

@@ -36,13 +36,13 @@ func body(k Kept, issuer string) ([]byte, error) {
 	return json.Marshal(message{Type: "alert.raised", Timestamp: k.RaisedAt.UTC(), Data: messageData{
 		ID: k.ID, Issuer: issuer, ClientID: k.ClientID, Kind: string(k.Kind), Subject: k.Subject,
 		RaisedAt: k.RaisedAt.UTC(), LastAt: k.LastAt.UTC(), Times: k.Times,
-		Normal: k.Normal, Seen: k.Seen, Why: k.Why, Do: lines(k.Do),
+		Normal: k.Normal, Seen: k.Seen, Why: k.Why, Do: Lines(k.Do),
 		EventID: k.EventID, RequestID: k.RequestID, OtherClientID: k.Other,
 	}})
 }
 
-// lines are those of a text that say something.
-func lines(text string) []string {
+// Lines are those of a text that say something.
+func Lines(text string) []string {
 	all := []string{}
 	for line := range strings.Lines(text) {
 		if line = strings.TrimRight(line, "\r\n "); line != "" {
