@@ -31,6 +31,8 @@ type world struct {
 	owner *postgres.Store
 	admin *pgx.Conn
 	log   syncBuffer
+
+	unhurried bool // instances go at their usual pace
 }
 
 // syncBuffer is what all watchers of a test have logged.
@@ -147,7 +149,9 @@ func (w *world) start(edit func(*watch.Config)) *instance {
 	}
 	watcher, err := watch.New(c)
 	must(w.t, err)
-	i.watcher = watcher.Hasten()
+	if i.watcher = watcher; !w.unhurried {
+		watcher.Hasten()
+	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); i.watcher.Run(ctx) }()
