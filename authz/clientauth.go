@@ -38,7 +38,9 @@ func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url
 // clientOf tells which client a request is from. Whatever is wrong
 // with the credentials, the answer is one and the same, and so is the work:
 // one look-up, one digest, and a comparison in constant time.
-func (s *Server) clientOf(ctx context.Context, h http.Header, form url.Values) (*Client, error) {
+func (s *Server) clientOf(ctx context.Context, h http.Header, form url.Values) (authenticated *Client, err error) {
+	ctx, authenticating := s.step(ctx, "authenticate")
+	defer func() { authenticating.end(err) }()
 	if claim, ok := claimedByListener(ctx); ok {
 		return s.clientOfListener(ctx, claim, h, form)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/internal/clientassertion"
+	"github.com/cargokey/authz/internal/span"
 )
 
 // event is what is known of a request at its end: one line in the log. What a
@@ -41,6 +42,7 @@ type event struct {
 	// proofOffset is how far the server's clock was past the proof's iat.
 	proofOffset *time.Duration
 	err         *oauthError
+	trace       span.Span // the request's whole; none where it is not traced
 	// folded: it is one of many failures, and the log has one line for all.
 	folded bool
 }
@@ -80,11 +82,13 @@ func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 		// statement off costs a connection to the database, and a stranger could
 		// break off any number. And no database is waited for without an end.
 		ctx := context.WithValue(context.WithoutCancel(r.Context()), attemptKey{}, a)
-		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		ctx, cancel := context.WithTimeout(s.tracing.begin(ctx, r, ev), requestTimeout)
 		defer cancel()
 		if err := answer(rec, r.WithContext(ctx), ev); err != nil {
 			ev.err = s.limited(ev, a, answerTo(err))
+			_, answering := s.step(ctx, "answer")
 			ev.err.write(rec)
+			answering.end(nil)
 		} else {
 			a.whole = true
 			s.failures.proved(a, ev.authenticated())
@@ -103,7 +107,8 @@ func (s *Server) finish(ctx context.Context, ev *event, a *attempt) {
 	if ev.err != nil {
 		outcome = ev.err.code
 	}
-	s.metrics.observe(ev, outcome, elapsed)
+	s.metrics.observe(ev, elapsed)
+	ev.endTrace(outcome)
 	if ev.err != nil {
 		s.noteRefusal(ev, a)
 	}
@@ -132,7 +137,7 @@ func (s *Server) finish(ctx context.Context, ev *event, a *attempt) {
 		slog.String("remote", ev.remote),
 	}
 	for _, a := range []struct{ key, value string }{
-		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"credential", ev.credential}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"x5t", ev.x5t}, {"token_type", ev.tokenType},
+		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"credential", ev.credential}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"x5t", ev.x5t}, {"token_type", ev.tokenType}, {"trace_id", ev.trace.TraceID()},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))

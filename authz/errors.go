@@ -41,6 +41,7 @@ const (
 	codeUnavailable   = "temporarily_unavailable"
 	codeUseNonce      = "use_dpop_nonce"
 	codeInvalidProof  = "invalid_dpop_proof"
+	codeServerError   = "server_error"
 )
 
 // retryAfter is what a client is told to wait where the server cannot answer.
@@ -145,7 +146,7 @@ func answerTo(err error) *oauthError {
 		}
 	}
 	return &oauthError{
-		status: http.StatusInternalServerError, code: "server_error",
+		status: http.StatusInternalServerError, code: codeServerError,
 		description: "The server failed. Give its operator the request id in the X-Request-Id header.", cause: err,
 	}
 }

@@ -114,6 +114,12 @@ func (f *failures) lane(a *attempt, id string) *admission.Gate {
 	return f.lanes[1]
 }
 
+// Whose allowance is used up.
+const (
+	limitedByClient  = "client"
+	limitedByAddress = "address"
+)
+
 // isFailure tells whether an answer is one to a request that has proven nothing. A
 // nonce that is asked for is none.
 func (e *oauthError) isFailure() bool {
@@ -130,29 +136,29 @@ func (s *Server) limited(ev *event, a *attempt, e *oauthError) *oauthError {
 	f.failed.Use(everyone, f.everyone)
 	over, times := f.failed.Use(a.name(), f.address)
 	if times > 0 {
-		s.noteLimited(ev, "address", "", times)
+		s.noteLimited(ev, limitedByAddress, "", times)
 	}
-	by := "address"
+	by := limitedByAddress
 	if a.clientID != "" {
 		f.failed.Use(a.pair(a.clientID), f.client)
 		overClient, times := f.failed.Use(nameOfClient(a.clientID), f.client)
 		if overClient {
-			over, by = true, "client"
+			over, by = true, limitedByClient
 		}
 		// Only a registered ID is written down: any other may be a secret in the wrong place.
 		if times > 0 && a.registered {
-			s.noteLimited(ev, "client", a.clientID, times)
+			s.noteLimited(ev, limitedByClient, a.clientID, times)
 		}
 	}
 	if !over {
 		return e
 	}
 	ev.folded = true
-	s.metrics.limited.WithLabelValues(by).Inc()
+	s.metrics.limited.inc(by)
 	if e.status == http.StatusInternalServerError { // it is a gateway's, see errGatewayUnknown
 		return e
 	}
-	return e.tooOften(by == "client", f)
+	return e.tooOften(by == limitedByClient, f)
 }
 
 // tooOften is RFC 6585 §4.
@@ -177,7 +183,7 @@ func (s *Server) noteLimited(ev *event, by, clientID string, times int64) {
 	}
 	s.log.LogAttrs(context.Background(), slog.LevelWarn, "failed authentications are limited, and not logged one by one", attrs...)
 	what := by
-	if by == "address" {
+	if by == limitedByAddress {
 		what += " " + ev.remote
 	}
 	s.tally.sight(sighting{kind: AuditAuthenticationsLimited, clientID: clientID, what: what}, func() AuditEvent {

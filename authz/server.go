@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -100,6 +101,9 @@ type Config struct {
 	// Profile holds the server to more; empty: to nothing more.
 	Profile Profile
 
+	// Traces: see there. The zero value: none.
+	Traces Traces
+
 	Store   Store
 	Sealer  *jwks.Sealer
 	Metrics *Metrics
@@ -118,6 +122,7 @@ type Server struct {
 	now          func() time.Time
 	log          *slog.Logger
 	metrics      *Metrics
+	tracing      tracing
 	keys         keyring
 	scopes       scopeList
 	tally        *tally
@@ -152,6 +157,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{
 		issuer: c.Issuer, profile: c.Profile, certificates: c.ClientCertificates, log: c.Log, metrics: c.Metrics,
+		tracing: newTracing(c.Traces),
 		// Microseconds are what Postgres keeps.
 		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
 		proofWindow: c.ProofLifetime + 2*c.ClockSkew,
@@ -213,7 +219,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := s.lookAtDatabase(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.store.Maintain(ctx, s.now()); err != nil {
+	if err := s.keepPartitions(ctx); err != nil {
 		return nil, fmt.Errorf("preparing partitions: %w", err)
 	}
 	unopened, err := s.keys.start(ctx)
@@ -336,26 +342,42 @@ func (s *Server) Run(ctx context.Context) {
 	defer gateways.Stop()
 	counts := time.NewTicker(tallyEvery)
 	defer counts.Stop()
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watchReadiness(ctx) })
+	defer watching.Wait()
 	for {
 		select {
 		case <-ctx.Done():
-			s.look(context.WithoutCancel(ctx), "audit", func(ctx context.Context) error {
+			s.look(context.WithoutCancel(ctx), taskAudit, func(ctx context.Context) error {
 				ctx, cancel := context.WithTimeout(ctx, lastFlush)
 				defer cancel()
 				return s.tally.flush(ctx)
 			})
 			return
 		case <-counts.C:
-			s.look(ctx, "audit", s.tally.flush)
+			s.look(ctx, taskAudit, s.tally.flush)
 		case <-partitions.C:
-			s.look(ctx, "partitions", func(ctx context.Context) error { return s.store.Maintain(ctx, s.now()) })
+			s.look(ctx, taskPartitions, s.keepPartitions)
 		case <-keys.C:
-			s.look(ctx, "keys", s.keys.look)
-			s.look(ctx, "database", s.lookAtDatabase)
+			s.look(ctx, taskKeys, s.keys.look)
+			s.look(ctx, taskDatabase, s.lookAtDatabase)
 		case <-gateways.C:
-			s.look(ctx, "gateways", s.gateways.load)
+			s.look(ctx, taskGateways, s.gateways.load)
 		}
 	}
+}
+
+// Tasks of upkeep.
+const (
+	taskAudit      = "audit"
+	taskPartitions = "partitions"
+	taskKeys       = "keys"
+	taskDatabase   = "database"
+	taskGateways   = "gateways"
+)
+
+func tasks() []string {
+	return []string{taskAudit, taskPartitions, taskKeys, taskDatabase, taskGateways}
 }
 
 // look runs one task of upkeep, in bounded time.
@@ -370,4 +392,7 @@ func (s *Server) look(ctx context.Context, task string, do func(context.Context)
 }
 
 // Drain makes the server not ready, so that balancers send it nothing more.
-func (s *Server) Drain() { s.draining.Store(true) }
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.metrics.ready.Set(0)
+}

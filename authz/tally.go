@@ -30,9 +30,9 @@ const maxNamed = 16
 // An event is written once or, where nobody knows whether it was, again, under
 // the same ID.
 type tally struct {
-	store  Store
-	now    func() time.Time
-	checks *prometheus.CounterVec
+	store   Store
+	now     func() time.Time
+	metrics *Metrics
 	// refusals have the same periods.
 	refusals *refusals
 
@@ -60,7 +60,7 @@ type tallyCount struct {
 }
 
 func newTally(store Store, now func() time.Time, m *Metrics) *tally {
-	return &tally{store: store, now: now, checks: m.checks, refusals: newRefusals(now, m.eventsDropped), since: now(), counts: map[tallied]*tallyCount{}, sights: map[sighting]*sighted{}, named: map[sighting]int{}}
+	return &tally{store: store, now: now, metrics: m, refusals: newRefusals(now, m.eventsDropped), since: now(), counts: map[tallied]*tallyCount{}, sights: map[sighting]*sighted{}, named: map[sighting]int{}}
 }
 
 // add counts a request by who made it. All of it comes from closed sets: the ID
@@ -76,7 +76,7 @@ func (t *tally) add(kind AuditKind, clientID, resource, outcome string) {
 		count = t.counts[key]
 	}
 	if count == nil {
-		count = &tallyCount{metric: t.checks.WithLabelValues(string(key.kind), key.clientID, key.resource, key.outcome)}
+		count = &tallyCount{metric: t.metrics.checks.WithLabelValues(string(key.kind), t.metrics.client(key.clientID), key.resource, key.outcome)}
 		t.counts[key] = count
 	}
 	count.n++

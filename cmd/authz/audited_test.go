@@ -48,7 +48,7 @@ var unaudited = []string{
 	"spent_proofs", // also of requests that are refused later, or change nothing
 	// What the analysis of behaviour has read and learnt, and how far an alert has come. That
 	// one is raised or acknowledged is an event: see package watch.
-	"followers", "behaviour_state", "client_baselines", "dpop_key_owners", "alerts", "alert_deliveries",
+	"audit_positions", "followers", "behaviour_state", "client_baselines", "dpop_key_owners", "alerts", "alert_deliveries",
 }
 
 // trailEvent is an event of the trail, but for what differs each time.

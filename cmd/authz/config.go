@@ -75,6 +75,9 @@ type config struct {
 	FailuresPerAddress int           `split_words:"true" default:"300" desc:"the same from an address, or from an IPv6 /64: 1 to 1000000"`
 	DrainDelay         time.Duration `split_words:"true" default:"0s" desc:"how long it serves on after SIGTERM, not ready, until balancers have noticed: 0s to 5s"`
 
+	TraceParents   []string `split_words:"true" desc:"networks, such as 10.20.0.0/16, comma-separated: peers whose header traceparent is a request's parent where traces are on (OTEL_EXPORTER_OTLP_ENDPOINT); to everyone else's there is a link"`
+	MetricsClients bool     `split_words:"true" default:"false" desc:"true or false: whether metrics have a label with the id of the registered client that they are about"`
+
 	Behaviour              onOff  `split_words:"true" default:"on" desc:"on or off: whether this instance takes part in the analysis of clients' behaviour; one at a time is at it"`
 	AlertWebhook           secret `split_words:"true" desc:"where alerts go: an https URL (http for loopback), the same for all instances; needs the next one"`
 	AlertWebhookSecret     secret `split_words:"true" desc:"signs them: whsec_ and base64 of 24 to 64 random bytes (echo whsec_$(openssl rand -base64 32)); several, comma-separated, while one is replaced: all sign"`
@@ -325,6 +328,9 @@ func (c *config) validateServe() error {
 		return err
 	}
 	if _, err := c.jwksURINetworks(); err != nil {
+		return err
+	}
+	if _, err := c.traceParents(); err != nil {
 		return err
 	}
 	if err := c.validateLimits(); err != nil {
