@@ -139,7 +139,7 @@ func (s *sight) newKeyText(a *Alert, jkt string, strangeAgent bool, from place) 
 	b := s.b
 	a.Normal = fmt.Sprintf("%s has shown %s, the last new one %s. %s",
 		b.ClientID, count(int64(b.keys.normal()+len(b.oldKeys)), "DPoP key"), utc(b.keys.newest()), s.usualFrom())
-	if strangeAgent && !from.strange && b.keys.fresh >= b.keyLimit() {
+	if strangeAgent && !from.strange && a.Subject == s.product() {
 		a.Normal = fmt.Sprintf("%s makes new DPoP keys often, always with the same programs. %s", b.ClientID, s.usualFrom())
 	}
 	a.Seen = fmt.Sprintf("At %s it got a token with a DPoP key that it has never shown, %s, from %s%s.", utc(s.at), jkt, s.from(), s.with())

@@ -177,6 +177,10 @@ func (s *sight) learnName(t *table, name string, most int) {
 	if name == "" {
 		return
 	}
+	if e := t.find(name); e != nil {
+		t.use(e, s.at, s.times)
+		return
+	}
 	name = short(name, most)
 	if e := t.find(name); e != nil {
 		t.use(e, s.at, s.times)
