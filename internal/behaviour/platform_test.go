@@ -84,13 +84,11 @@ type client struct {
 	nonces    bool
 	zone      int   // hours
 	at        []int // hours of cron
-	deployed  time.Duration
 	nextRelease, nextSecret, nextKey,
 	nextScope time.Duration
 	processes []*process
 	made      int
 	growth    float64 // a day
-	plays     []play
 	drift     *play
 	texts     map[int]string
 	last      behaviour.Event // that it had a token by

@@ -198,11 +198,15 @@ func (s *sight) burstText(a *Alert, five, inHour, limit5, limit60 int64) {
 
 func (s *sight) replayText(a *Alert, run int64, moved, agent bool) {
 	b := s.b
-	a.Normal = fmt.Sprintf("%s has sent no proof twice in the last weeks. %s", b.ClientID, s.usualFrom())
+	a.Normal = fmt.Sprintf("%s has sent nothing twice in the last weeks. %s", b.ClientID, s.usualFrom())
 	if usual := b.replayPeaks.highest(); usual > 0 {
 		a.Normal = fmt.Sprintf("%s has had at most %s in ten minutes in the last weeks: a request that its own library or a proxy sends again. %s", b.ClientID, count(usual, "replay"), s.usualFrom())
 	}
-	a.Seen = fmt.Sprintf("At %s a DPoP proof that had been used was sent again, from %s%s; %s in ten minutes. It was refused.", utc(s.at), s.from(), s.with(), count(run, "replay"))
+	what := "DPoP proof"
+	if s.e.Reason != "replay" {
+		what = "client assertion"
+	}
+	a.Seen = fmt.Sprintf("At %s a %s that had been used was sent again, from %s%s; %s in ten minutes. It was refused.", utc(s.at), what, s.from(), s.with(), count(run, "replay"))
 	if e := b.keys.find(s.e.JKT); e != nil && moved && e.net.IsValid() {
 		a.Seen += fmt.Sprintf(" Its key, %s, was used in the network %s until %s.", s.e.JKT, e.net, utc(e.last))
 	}
