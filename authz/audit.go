@@ -47,6 +47,9 @@ const (
 	AuditDatabaseMoved    AuditKind = "database.moved"
 	AuditDatabaseRestored AuditKind = "database.restored"
 
+	// How long the trail is kept.
+	AuditRetentionChanged AuditKind = "audit.retention_changed"
+
 	// Of many requests in one event, soon after them: see tally.
 	AuditTokenIntrospected AuditKind = "token.introspected"
 	AuditCallVerified      AuditKind = "call.verified"
@@ -62,6 +65,19 @@ const (
 	// The first of a period, for all of it: see sighting.
 	AuditRetiredSecretUsed AuditKind = "credential.retired_used"
 )
+
+// AuditKinds are all of them.
+func AuditKinds() []AuditKind {
+	return []AuditKind{
+		AuditTokenIssued, AuditTokenRevoked, AuditTokenRefused, AuditClientCreated, AuditClientDisabled,
+		AuditClientEnabled, AuditClientDeleted, AuditSecretRotated, AuditResourceCreated, AuditResourceUpdated,
+		AuditResourceDeleted, AuditKeyCreated, AuditKeyRetired, AuditKeyRevoked, AuditKeysResealed,
+		AuditKeyDestroyed, AuditClientUpdated, AuditDPoPKeyEnrolled, AuditDPoPKeyRemoved, AuditDPoPKeyRevoked,
+		AuditClientRevoked, AuditResourceRevoked, AuditDPoPKeyRefused, AuditEndorsementRefused, AuditDatabaseMoved,
+		AuditDatabaseRestored, AuditRetentionChanged, AuditTokenIntrospected, AuditCallVerified,
+		AuditAuthenticationsLimited, AuditAlertRaised, AuditAlertAcknowledged, AuditRetiredSecretUsed,
+	}
+}
 
 // AuditEvent is a line of the audit trail: who did what to what, when, from
 // where. It is written in the transaction of what it tells of. Nothing in it

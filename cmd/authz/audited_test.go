@@ -44,10 +44,11 @@ end $$`
 // client, key, grant, resource or token.
 var unaudited = []string{
 	"audit_events",
+	"audit_seals",
 	"spent_proofs", // also of requests that are refused later, or change nothing
-	// What is learned of the trail, and made of it.
-	"audit_positions", "audit_seals", "followers",
-	"behaviour_state", "client_baselines", "dpop_key_owners", "alert_deliveries",
+	// What the analysis of behaviour has read and learnt, and how far an alert has come. That
+	// one is raised or acknowledged is an event: see package watch.
+	"audit_positions", "followers", "behaviour_state", "client_baselines", "dpop_key_owners", "alerts", "alert_deliveries",
 }
 
 // trailEvent is an event of the trail, but for what differs each time.
@@ -67,7 +68,7 @@ type watched struct {
 	seen int64 // the last of the writes that was looked at
 }
 
-func watch(t *testing.T, s *site) *watched {
+func watchTables(t *testing.T, s *site) *watched {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.ownerURL)
 	if err != nil {
@@ -207,7 +208,7 @@ var elsewhere = map[string]string{
 	"database restored": "waits for minutes, and claims as moved does", "key destroy": "needs an HSM: see hsm_test.go",
 	// What looks at the trail and the alerts is tested with them.
 	"audit": "help", "audit query": "reads", "audit tail": "reads", "audit verify": "reads",
-	"alerts": "help", "alerts list": "reads", "alerts ack": "has its event, alert.acknowledged", "client behaviour": "reads",
+	"alerts": "help", "alerts list": "reads", "alerts show": "reads", "alerts ack": "has its event, alert.acknowledged", "client behaviour": "reads",
 }
 
 func TestEachOperatorsCommandLeavesItsEventAndNothingWithoutOne(t *testing.T) {
@@ -218,7 +219,7 @@ func TestEachOperatorsCommandLeavesItsEventAndNothingWithoutOne(t *testing.T) {
 	if code, err := i.end(syscall.SIGTERM); err != nil || code != 0 { // it would make keys of its own
 		t.Errorf("exit code %d, %v", code, err)
 	}
-	w := watch(t, s)
+	w := watchTables(t, s)
 	if _, err := w.conn.Exec(t.Context(), `create table watch.known as select id from authz.audit_events; create unique index on watch.known (id)`); err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +331,7 @@ func TestEachEndpointLeavesItsEventAndNothingWithoutOne(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	first := s.register(t, "first", "--grant", testResource+"=label:create", "--dpop-keys", "first-use")
-	w := watch(t, s)
+	w := watchTables(t, s)
 	if _, err := w.conn.Exec(t.Context(), `create table watch.known as select id from authz.audit_events; create unique index on watch.known (id)`); err != nil {
 		t.Fatal(err)
 	}

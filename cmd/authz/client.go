@@ -90,7 +90,7 @@ func (p *program) clientCommand() *cobra.Command {
 		p.clientCreate(), p.clientList(), p.clientShow(),
 		p.clientSwitch("disable", "Refuse a client, and all tokens it has, from now on", authz.AuditClientDisabled),
 		p.clientSwitch("enable", "Admit a disabled client again; its tokens from before stay inactive", authz.AuditClientEnabled),
-		p.clientRotateSecret(), p.clientSecrets(),
+		p.clientRotateSecret(), p.clientSecrets(), p.clientBehaviour(),
 		p.clientNewKey(), p.clientUpdate(), p.clientEnrolKey(), p.clientKeys(), p.clientRemoveKey(),
 		p.clientDelete())
 }

@@ -78,6 +78,11 @@ type config struct {
 	TraceParents   []string `split_words:"true" desc:"networks, such as 10.20.0.0/16, comma-separated: peers whose header traceparent is a request's parent where traces are on (OTEL_EXPORTER_OTLP_ENDPOINT); to everyone else's there is a link"`
 	MetricsClients bool     `split_words:"true" default:"false" desc:"true or false: whether metrics have a label with the id of the registered client that they are about"`
 
+	Behaviour              onOff  `split_words:"true" default:"on" desc:"on or off: whether this instance takes part in the analysis of clients' behaviour; one at a time is at it"`
+	AlertWebhook           secret `split_words:"true" desc:"where alerts go: an https URL (http for loopback), the same for all instances; needs the next one"`
+	AlertWebhookSecret     secret `split_words:"true" desc:"signs them: whsec_ and base64 of 24 to 64 random bytes (echo whsec_$(openssl rand -base64 32)); several, comma-separated, while one is replaced: all sign"`
+	AlertWebhookSecretFile string `split_words:"true" desc:"a file to read it from instead"`
+
 	ServiceDocumentation string     `split_words:"true" desc:"a URL for the metadata: where developers read about this server"`
 	LogLevel             slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error"`
 	LogFormat            logFormat  `split_words:"true" default:"json" desc:"json or text"`
@@ -98,6 +103,18 @@ func (f *logFormat) Set(s string) error {
 		return errors.New("json or text")
 	}
 	*f = logFormat(s)
+	return nil
+}
+
+// onOff is empty where nothing was configured.
+type onOff string
+
+// Set is called by envconfig.
+func (o *onOff) Set(s string) error {
+	if s != "on" && s != "off" {
+		return errors.New("on or off")
+	}
+	*o = onOff(s)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/internal/audittrail"
 	"github.com/cargokey/authz/jwks"
 	"github.com/cargokey/authz/storage/postgres"
 )
@@ -98,6 +100,10 @@ func (p *program) serve(ctx context.Context) error {
 		return err
 	}
 	defer closeAll(gateways)
+	watching, err := c.watching()
+	if err != nil {
+		return err
+	}
 	traces, err := c.traces(ctx, os.Getenv, log)
 	if err != nil {
 		return err
@@ -115,6 +121,7 @@ func (p *program) serve(ctx context.Context) error {
 		},
 		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
 		maxConnections: c.MaxConnections, drainDelay: c.DrainDelay, metricsClients: c.MetricsClients, traces: traces,
+		watching: watching,
 	}
 	endHSM, err := c.useHSM(&i.config)
 	if err != nil {
@@ -158,6 +165,7 @@ type instance struct {
 	databaseURL      string
 	public, internal net.Listener
 	gateways         []gatewayListener
+	watching         watching
 	traces           *traces
 	maxConnections   int // of each listener; 0: defaultConnections
 	metricsClients   bool
@@ -193,13 +201,40 @@ func (i *instance) run(ctx context.Context, ready func() error) error {
 	// Upkeep records who asked for what, and so it ends after the last request
 	// and before the Store is closed.
 	upkeep, endUpkeep := context.WithCancel(context.WithoutCancel(ctx))
+	sealer, err := i.trailSealer(store, registry)
+	if err != nil {
+		endUpkeep()
+		return err
+	}
 	upkept := make(chan struct{})
-	go func() { defer close(upkept); server.Run(upkeep) }()
+	go func() {
+		defer close(upkept)
+		var sealing sync.WaitGroup
+		sealing.Go(func() { sealer.Run(upkeep) })
+		server.Run(upkeep)
+		sealing.Wait()
+	}()
 	defer func() { endUpkeep(); i.end("upkeep", func() { <-upkept }) }()
+	endWatch, err := i.watch(upkeep, store, registry)
+	if err != nil {
+		return err
+	}
+	defer endWatch()
 
 	served := i.serve(ctx, server, registry, ready)
 	go i.traces.end() // beside all else that ends
 	return served
+}
+
+// trailSealer seals the audit trail, where no other instance does.
+func (i *instance) trailSealer(store *postgres.Store, registry *prometheus.Registry) (*audittrail.Sealer, error) {
+	keys, err := audittrail.NewKeys(i.config.Sealer)
+	if err != nil {
+		return nil, err
+	}
+	return audittrail.NewSealer(audittrail.Config{
+		Store: store, Keys: keys, Metrics: audittrail.NewMetrics(registry, time.Now), Log: i.config.Log, Now: time.Now,
+	})
 }
 
 // end does one of the last things, until endTimeout after the server was stopped.

@@ -214,7 +214,7 @@ func (s *Store) Maintain(ctx context.Context, now time.Time) error {
 	if _, err := s.pool.Exec(ctx, createPartitionsSQL, now); err != nil {
 		return fmt.Errorf("creating partitions: %w", err)
 	}
-	for _, family := range []string{"tokens", "spent_proofs", "audit_events"} {
+	for _, family := range []string{"tokens", "spent_proofs", "audit_events", "audit_seals"} {
 		for dropped := true; dropped; {
 			if err := s.pool.QueryRow(ctx, dropPartitionSQL, family, now).Scan(&dropped); err != nil {
 				return fmt.Errorf("dropping an old partition of %s: %w", family, err)
