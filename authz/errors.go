@@ -72,9 +72,15 @@ func errClientRefused(clientID, description string) *oauthError {
 	return &oauthError{
 		status: http.StatusUnauthorized, code: codeInvalidClient,
 		description: description, header: basicChallenge(),
-		cause: errors.New("client " + clientID + " is refused: " + description),
+		cause: &provenClient{clientID, description},
 	}
 }
+
+// provenClient is the cause of a refusal: the client has proven to be who it says, and
+// may do nothing.
+type provenClient struct{ clientID, why string }
+
+func (e *provenClient) Error() string { return "client " + e.clientID + " is refused: " + e.why }
 
 func basicChallenge() http.Header {
 	return http.Header{"Www-Authenticate": {`Basic realm="authz", charset="UTF-8"`}}

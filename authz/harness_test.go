@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/internal/pgdev/pgtest"
+	"github.com/cargokey/authz/internal/span/spantest"
 	"github.com/cargokey/authz/jwks"
 	"github.com/cargokey/authz/storage/postgres"
 )
@@ -46,6 +48,7 @@ type world struct {
 	database pgtest.Database
 	owner    *postgres.Store
 	sealer   *jwks.Sealer
+	sealing  string // its key, as the environment has it
 	logs     *lockedBuffer
 	time     func() time.Time // nil: time.Now
 
@@ -57,7 +60,8 @@ type world struct {
 	forgets  bool         // so much time passes that partitions are dropped
 
 	mu      sync.Mutex
-	secrets []string // everything that no log and no table may hold
+	secrets []string // everything that no log, no table and no trace may hold
+	traces  []*spantest.Collector
 }
 
 // newWorld registers two resources and no client. What always holds is checked
@@ -75,6 +79,8 @@ func newWorld(t testing.TB) *world {
 	if w.sealer, err = jwks.NewSealer(key); err != nil {
 		t.Fatal(err)
 	}
+	w.sealing = base64.StdEncoding.EncodeToString(key)
+	w.secret(w.sealing)
 	if err := w.owner.Maintain(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +173,12 @@ func (w *world) instanceOf(databaseURL string, options ...func(*authz.Config)) *
 		w.t.Fatal(err)
 	}
 	i := &instance{w: w, store: store, close: store.Close}
-	w.t.Cleanup(func() { i.close() })
+	w.t.Cleanup(func() {
+		if i.server != nil {
+			i.flush() // so that what is in the trail by now is all that ever will be
+		}
+		i.close()
+	})
 	registry := prometheus.NewRegistry()
 	w.t.Cleanup(func() { holdNothingIsOther(w.t, registry) })
 	var named []authz.MetricsOption

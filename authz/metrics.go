@@ -34,6 +34,8 @@ type Metrics struct {
 	timeline   prometheus.Gauge
 	keys       keyMetrics
 	partitions partitionMetrics
+
+	eventsDropped prometheus.Counter
 }
 
 // MetricsOption changes what NewMetrics makes.
@@ -74,6 +76,9 @@ func NewMetrics(r prometheus.Registerer, options ...MetricsOption) *Metrics {
 		maintenance: d.counter("authz_maintenance_total", "Runs of the upkeep of partitions, keys and the audit trail, by task and outcome.", "task", "outcome"),
 		shed: d.counter("authz_requests_shed_total",
 			"Requests refused with 503 for want of room, by where: public, gateway, or lookup, where clients are looked up while others fail to authenticate.", "where"),
+
+		eventsDropped: d.counter("authz_audit_events_dropped_total",
+			"Refused requests without an event of their own in the audit trail, since there were too many in a second or the database was away: one event tells how many were alike.").WithLabelValues(),
 
 		ready: d.gauge("authz_ready",
 			"1 where this instance could issue tokens when it last looked, which it does every five seconds; else 0.").WithLabelValues(),

@@ -17,6 +17,8 @@ var proofOptions = dpopbind.ProofOptions{}
 
 func base64Decode(s string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(s) }
 
+func base64Encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 func TestEachRequestIsOneLineUnderTheIdThatItsClientSees(t *testing.T) {

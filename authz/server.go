@@ -83,6 +83,13 @@ type Config struct {
 	// JWKSURIAuthorities are those of the certificates there; nil: the system's.
 	JWKSURIAuthorities *x509.CertPool
 
+	// TrustedProxies are the networks of the peers whose header X-Forwarded-For or
+	// Forwarded (RFC 7239) is believed for the address of a client at the public
+	// listener, in the log, the audit trail and the limits of failures: see
+	// ValidateProxies. Nobody who is a client may be in one, since it could choose its
+	// address there. Nil: a client's address is its peer's.
+	TrustedProxies []netip.Prefix
+
 	// InFlight is how many requests are in work at a time, on the public listener and
 	// again for gateways; as many more wait, for a second at most, and the rest gets
 	// 503. 0: DefaultInFlight for each core.
@@ -93,6 +100,9 @@ type Config struct {
 
 	// Profile holds the server to more; empty: to nothing more.
 	Profile Profile
+
+	// Traces: see there. The zero value: none.
+	Traces Traces
 
 	Store   Store
 	Sealer  *jwks.Sealer
@@ -112,6 +122,7 @@ type Server struct {
 	now          func() time.Time
 	log          *slog.Logger
 	metrics      *Metrics
+	tracing      tracing
 	keys         keyring
 	scopes       scopeList
 	tally        *tally
@@ -146,6 +157,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{
 		issuer: c.Issuer, profile: c.Profile, certificates: c.ClientCertificates, log: c.Log, metrics: c.Metrics,
+		tracing: newTracing(c.Traces),
 		// Microseconds are what Postgres keeps.
 		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
 		proofWindow: c.ProofLifetime + 2*c.ClockSkew,
@@ -154,6 +166,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		requireNonce:      c.RequireNonce,
 	}
 	s.public = newDoor(c.InFlight, newShedding(c.Metrics, c.Log, "public"))
+	s.public.proxies = c.TrustedProxies
 	s.gateway = newDoor(c.InFlight, newShedding(c.Metrics, c.Log, "gateway"))
 	s.failures = newFailures(cmp.Or(c.FailuresPerClient, DefaultFailuresPerClient), cmp.Or(c.FailuresPerAddress, DefaultFailuresPerAddress),
 		newShedding(c.Metrics, c.Log, "lookup"))
@@ -234,6 +247,11 @@ func (c *Config) validate() error {
 	}
 	if err := c.ClientCertificates.validate(); err != nil {
 		return err
+	}
+	for _, network := range c.TrustedProxies {
+		if err := ValidateProxies(network); err != nil {
+			return fmt.Errorf("authz: the trusted proxies %s: %w", network, err)
+		}
 	}
 	if c.ProofLifetime < time.Second || c.ProofLifetime > maxProofLifetime {
 		return fmt.Errorf("the lifetime of proofs is %s; it may be 1s to %s", c.ProofLifetime, maxProofLifetime)

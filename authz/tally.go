@@ -33,6 +33,8 @@ type tally struct {
 	store   Store
 	now     func() time.Time
 	metrics *Metrics
+	// refusals have the same periods.
+	refusals *refusals
 
 	mu     sync.Mutex
 	since  time.Time // when the period that is counted began
@@ -58,7 +60,7 @@ type tallyCount struct {
 }
 
 func newTally(store Store, now func() time.Time, m *Metrics) *tally {
-	return &tally{store: store, now: now, metrics: m, since: now(), counts: map[tallied]*tallyCount{}, sights: map[sighting]*sighted{}, named: map[sighting]int{}}
+	return &tally{store: store, now: now, metrics: m, refusals: newRefusals(now, m.eventsDropped), since: now(), counts: map[tallied]*tallyCount{}, sights: map[sighting]*sighted{}, named: map[sighting]int{}}
 }
 
 // add counts a request by who made it. All of it comes from closed sets: the ID
@@ -178,7 +180,7 @@ func (t *tally) collect() []AuditEvent {
 	t.counts, t.sights, t.since = make(map[tallied]*tallyCount, len(counts)), map[sighting]*sighted{}, now
 	t.named = map[sighting]int{}
 	t.mu.Unlock()
-	var events []AuditEvent
+	events := t.refusals.collect(now)
 	for _, seen := range sights {
 		events = append(events, seen.event())
 	}

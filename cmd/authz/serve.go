@@ -29,7 +29,8 @@ date. It logs to standard error.
 
 Variables, with their defaults:
 
-` + describeVariables(),
+` + describeVariables() + `
+OpenTelemetry's own variables turn traces on: OTEL_EXPORTER_OTLP_ENDPOINT is enough.`,
 		Example: `  AUTHZ_ISSUER=https://auth.example.com \
   AUTHZ_DATABASE_URL=postgres://authz_app:…@db/authz \
   AUTHZ_KEY_ENCRYPTION_KEY_FILE=/run/secrets/authz-sealing-key authz serve`,
@@ -82,6 +83,10 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	trustedProxies, err := c.trustedProxies()
+	if err != nil {
+		return err
+	}
 	public, internal, err := c.listeners(log)
 	if err != nil {
 		return err
@@ -93,9 +98,13 @@ func (p *program) serve(ctx context.Context) error {
 		return err
 	}
 	defer closeAll(gateways)
+	traces, err := c.traces(ctx, os.Getenv, log)
+	if err != nil {
+		return err
+	}
 	i := &instance{
 		config: authz.Config{
-			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases, ClientCertificates: certificates,
+			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases, ClientCertificates: certificates, TrustedProxies: trustedProxies,
 			ServiceDocumentation: c.ServiceDocumentation,
 			Profile:              authz.Profile(c.Profile),
 			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
@@ -105,7 +114,7 @@ func (p *program) serve(ctx context.Context) error {
 			InFlight: c.MaxInFlight, FailuresPerClient: c.FailuresPerClient, FailuresPerAddress: c.FailuresPerAddress,
 		},
 		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
-		maxConnections: c.MaxConnections, drainDelay: c.DrainDelay, metricsClients: c.MetricsClients,
+		maxConnections: c.MaxConnections, drainDelay: c.DrainDelay, metricsClients: c.MetricsClients, traces: traces,
 	}
 	endHSM, err := c.useHSM(&i.config)
 	if err != nil {
@@ -149,6 +158,7 @@ type instance struct {
 	databaseURL      string
 	public, internal net.Listener
 	gateways         []gatewayListener
+	traces           *traces
 	maxConnections   int // of each listener; 0: defaultConnections
 	metricsClients   bool
 	// drainDelay is how long it goes on when it is to stop, and says that it is not ready.
@@ -163,7 +173,12 @@ const startTimeout = 30 * time.Second
 func (i *instance) run(ctx context.Context, ready func() error) error {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	store, err := postgres.Open(starting, i.databaseURL, postgres.AsServer())
+	options := []postgres.Option{postgres.AsServer()}
+	if i.traces != nil {
+		i.config.Traces, options = i.traces.config, append(options, postgres.Traced())
+		defer func() { i.end("traces", i.traces.end) }()
+	}
+	store, err := postgres.Open(starting, i.databaseURL, options...)
 	if err != nil {
 		return err
 	}
@@ -182,7 +197,9 @@ func (i *instance) run(ctx context.Context, ready func() error) error {
 	go func() { defer close(upkept); server.Run(upkeep) }()
 	defer func() { endUpkeep(); i.end("upkeep", func() { <-upkept }) }()
 
-	return i.serve(ctx, server, registry, ready)
+	served := i.serve(ctx, server, registry, ready)
+	go i.traces.end() // beside all else that ends
+	return served
 }
 
 // end does one of the last things, until endTimeout after the server was stopped.
