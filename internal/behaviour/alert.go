@@ -1,6 +1,9 @@
 package behaviour
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // AlertKind says what departs from the normal. It is a label of a metric.
 type AlertKind string
@@ -22,8 +25,11 @@ const (
 
 // AlertKinds are all of them.
 func AlertKinds() []AlertKind {
-	return []AlertKind{NewKey, NewNetwork, Burst, ReplayedProof, RetiredSecret, KeyNotEnrolled, BadProofs, NewScope, SharedKey, AwokenClient, ClockDrift}
+	return slices.Clone(alertKinds[:])
 }
+
+// alertKinds is AlertKinds, to index by.
+var alertKinds = [...]AlertKind{NewKey, NewNetwork, Burst, ReplayedProof, RetiredSecret, KeyNotEnrolled, BadProofs, NewScope, SharedKey, AwokenClient, ClockDrift}
 
 // Alert is one departure. Its text is for whoever is woken by it: it alone says enough
 // to act on, and nothing in it is secret.
@@ -37,7 +43,7 @@ type Alert struct {
 	Normal  string // what was normal: a sentence
 	Seen    string // what was seen
 	Why     string // why it matters
-	Do      string // what to type: commands, one a line
+	Do      string // what to type: commands, one a line, and lines of comment, which begin with "#"
 
 	EventID   string // of the audit trail
 	RequestID string

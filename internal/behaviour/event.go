@@ -1,12 +1,3 @@
-// Package behaviour knows what is normal for each client, and tells of what is not.
-//
-// It learns from the events of the audit trail, in their order, one at a time, and
-// keeps a Baseline of a few kilobytes for each client. It knows neither the database
-// nor the clock: time is what the events say, and what Tick is told. Whoever feeds it
-// keeps its baselines and delivers its alerts.
-//
-// It trusts the trail and nothing else: what a client sent and the server did not
-// check (the user agent, a claimed name) is no more than a hint in it.
 package behaviour
 
 import (
@@ -42,12 +33,12 @@ type Event struct {
 
 	JKT        string
 	Network    netip.Prefix // where from: /24 or /48; not valid: not known
-	UserAgent  string       // the product's name alone; "": none
+	UserAgent  string       // the product, with its version where it names one ("/1.2"); "": none
 	Credential string       // which secret or key it has authenticated with
 	Resource   string
 	Scopes     []string
-	// Reason is why it was refused: the proof's check ("replay", "iat", …) or the OAuth
-	// error code; of a closed set.
+	// Reason is why it was refused: the proof's check ("replay", "iat", …), the
+	// assertion's, or the OAuth error code; of a closed set.
 	Reason string
 	// Offset is how far the server's clock was past the proof's iat.
 	Offset    time.Duration

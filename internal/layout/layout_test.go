@@ -25,9 +25,9 @@ var rules = map[string][]string{
 	"jwks":                                   {"go-jose"},
 	"dpopbind":                               {"go-jose", "internal/strictjose"},
 	"dpopbind/prooftest":                     {"dpopbind", "go-jose"},
-	"dpopbind/dpopfosite":                    {"dpopbind", "fosite"},
-	"authz":                                  {"dpopbind", "dpopbind/dpopfosite", "internal/admission", "internal/allowance", "internal/clientassertion", "internal/clientcert", "internal/jwksuri", "internal/strictjose", "jwks", "fosite", "prometheus"},
-	"storage/postgres":                       {"authz", "jwks", "migrations", "pgx"},
+	"dpopbind/dpopfosite":                    {"dpopbind", "internal/span", "fosite"},
+	"authz":                                  {"dpopbind", "dpopbind/dpopfosite", "internal/admission", "internal/allowance", "internal/clientassertion", "internal/clientcert", "internal/jwksuri", "internal/span", "internal/strictjose", "jwks", "fosite", "otel", "prometheus"},
+	"storage/postgres":                       {"authz", "internal/behaviour", "internal/span", "internal/watch", "jwks", "migrations", "otel", "pgx"},
 	"storage/storetest":                      {"authz", "jwks", "go-cmp"},
 	"internal/hsm":                           {"jwks", "pkcs11"},
 	"internal/hsm/hsmtest":                   {},
@@ -40,10 +40,14 @@ var rules = map[string][]string{
 	"internal/allowance":                     {},
 	"internal/audittrail":                    {"authz", "jwks", "prometheus"},
 	"internal/behaviour":                     {},
+	"internal/watch":                         {"authz", "internal/behaviour", "internal/webhook", "prometheus"},
+	"internal/webhook":                       {},
 	"internal/clientassertion":               {"internal/strictjose"},
 	"internal/jwksuri":                       {"internal/strictjose"},
 	"internal/clientassertion/assertiontest": {"internal/strictjose"},
 	"internal/freeport":                      {},
+	"internal/span":                          {"otel"},
+	"internal/span/spantest":                 {"otlp", "protobuf"},
 	"internal/faulttest":                     {"dpopbind", "pgx"},
 	"internal/gatewaytest":                   {"dpopbind", "internal/clientcert/certtest", "internal/freeport", "internal/pgdev/pgtest"},
 	"internal/clientcert":                    {"go-jose", "internal/strictjose"},
@@ -58,7 +62,8 @@ var rules = map[string][]string{
 	"examples/platform":        {},
 	"examples/platform/demo":   {"dpopbind"},
 	"internal/compose":         {},
-	"cmd/authz":                {"authz", "dpopbind", "internal/audittrail", "internal/clientcert", "internal/hsm", "internal/pgdev", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "pgx", "prometheus"},
+	"cmd/authz":                {"authz", "dpopbind", "internal/audittrail", "internal/behaviour", "internal/clientcert", "internal/hsm", "internal/pgdev", "internal/watch", "internal/webhook", "jwks", "migrations", "storage/postgres", "cobra", "envconfig", "otel", "pgx", "prometheus"},
+	"internal/monitoring":      {},
 	// It registers what it measures, and runs the rest as processes.
 	"cmd/authzbench": {"authz", "dpopbind", "internal/pgdev", "migrations", "storage/postgres", "pgx"},
 }
@@ -69,7 +74,8 @@ var others = map[string]string{
 	"fosite": "github.com/ory/fosite", "prometheus": "github.com/prometheus/client_golang",
 	"go-cmp": "github.com/google/go-cmp", "embedded-postgres": "github.com/fergusstrange/embedded-postgres",
 	"cobra": "github.com/spf13/cobra", "envconfig": "github.com/kelseyhightower/envconfig",
-	"pkcs11": "github.com/miekg/pkcs11",
+	"pkcs11": "github.com/miekg/pkcs11", "otel": "go.opentelemetry.io/otel",
+	"otlp": "go.opentelemetry.io/proto/otlp", "protobuf": "google.golang.org/protobuf",
 }
 
 type goPackage struct {
