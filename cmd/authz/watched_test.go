@@ -1,19 +1,23 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cargokey/authz/dpopbind"
@@ -27,8 +31,13 @@ type pager struct {
 	*httptest.Server
 	text string // its secret
 
-	mu  sync.Mutex
-	got []alertView
+	mu   sync.Mutex
+	got  []alertView
+	last struct { // as it came
+		Secret  string            `json:"secret"`
+		Headers map[string]string `json:"headers"`
+		Body    string            `json:"body"`
+	}
 }
 
 func newPager(t *testing.T) *pager {
@@ -53,6 +62,10 @@ func newPager(t *testing.T) *pager {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.got = append(p.got, m.Data)
+		p.last.Secret, p.last.Body, p.last.Headers = p.text, string(body), map[string]string{}
+		for name := range r.Header {
+			p.last.Headers[strings.ToLower(name)] = r.Header.Get(name)
+		}
 	}))
 	t.Cleanup(p.Close)
 	return p
@@ -202,7 +215,54 @@ func TestAThiefIsToldOfWhereverSomebodyLooks(t *testing.T) {
 	if shown := runAuthz(t, s.program, s.env, "alerts", "show", listed[0].ID); !strings.Contains(shown, "What to type") {
 		t.Errorf("it is shown as\n%s", shown)
 	}
+	p.isAsDocumented(t)
 	s.checkSilence(t)
+}
+
+// isAsDocumented checks what came by the document's own code and example.
+func (p *pager) isAsDocumented(t *testing.T) {
+	t.Helper()
+	needs(t, "python3", "openssl")
+	page := sectionOf(t, "### The webhook")
+	if made := shell(t, t.TempDir(), environment(t), page.next(t, "sh", nil)); made == p.text {
+		t.Error("it makes no secret")
+	} else if _, err := webhook.ParseSecret(strings.TrimSpace(made)); err != nil {
+		t.Error(err)
+	}
+	var example, got struct {
+		Data map[string]any `json:"data"`
+	}
+	p.mu.Lock()
+	last := p.last
+	p.mu.Unlock()
+	for text, into := range map[string]any{page.next(t, "json", map[string]string{"UTC": "UTC"}): &example, last.Body: &got} {
+		if err := json.Unmarshal([]byte(text), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(example.Data)), slices.Sorted(maps.Keys(got.Data))); diff != "" {
+		t.Errorf("the members of a message (-documented +sent):\n%s", diff)
+	}
+	program := page.next(t, "python", nil) + `
+import json, sys
+m = json.load(sys.stdin)
+verify(m["secret"], m["headers"], m["body"].encode())
+for forged in (m["body"] + " ", "{}"):
+    try:
+        verify(m["secret"], m["headers"], forged.encode())
+    except ValueError:
+        continue
+    sys.exit("a forged message is taken")
+`
+	input, err := json.Marshal(last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), "python3", "-c", program)
+	c.Stdin = bytes.NewReader(input)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 func scrape(t *testing.T, address string) string {

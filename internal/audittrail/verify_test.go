@@ -193,3 +193,39 @@ func TestOnlyTheDaysThatAreAskedForAreRead(t *testing.T) {
 		t.Error("all days: nothing")
 	}
 }
+
+// Whoever has the servers' login can read the trail, add to it and add to its seals.
+func TestWhatTheServersRoleMakesUpShows(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ sql, want string }{
+		"a seal after the last": {`insert into authz.audit_seals (number, day, from_recorded_in, from_id, upto_recorded_in, upto_id, events, previous, digest, mac, mac_key)
+			select l.number + 1, current_date, 0, gen_random_uuid(), 1 << 30, gen_random_uuid(), 1, l.digest, sha256('x'), sha256('x'), $1 from authz.last_seal() l`,
+			"made without the sealing key"},
+		"a seal far on": {`insert into authz.audit_seals (number, day, from_recorded_in, from_id, upto_recorded_in, upto_id, events, previous, digest, mac, mac_key)
+			select l.number + 1000, current_date, 0, gen_random_uuid(), 1, gen_random_uuid(), 1, l.digest, sha256('x'), sha256('x'), $1 from authz.last_seal() l`,
+			"are gone, and not for their age"},
+		"that all is sealed": {`select authz.advance_follower('seals', 'thief', f.at_recorded_in, f.at_id,
+			(select max(recorded_in) from authz.read_audit(0, '00000000-0000-0000-0000-000000000000', 10000)), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+			from authz.follow('seals', 'thief', '1 minute') f where $1 <> ''`, "the last seals are gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.write(2, w.now)
+			w.seal()
+			w.write(2, w.now)
+			w.awaitFinal()
+			w.exec(`update authz.followers set held_until = clock_timestamp() where holder is not null`)
+			w.exec(`set role authz_server`)
+			w.exec(c.sql, w.keys.String()[len("audit keys "):])
+			w.exec(`reset role`)
+			for _, when := range []string{"at once", "when more is sealed"} {
+				if found := describe(w.verify(w.keys, audittrail.Choice{})); !strings.Contains(found, c.want) && when == "at once" || found == "" {
+					t.Errorf("%s it shows %q, want %q", when, found, c.want)
+				}
+				w.write(1, w.now)
+				w.seal()
+			}
+		})
+	}
+}

@@ -122,6 +122,7 @@ func (c *clock) passDay() {
 // same pace until proofs are refused.
 type drift struct {
 	level int64
+	from  int64 // the sixteenth that it was within before
 	since int64 // Unix seconds: of the first sixteenth that counts
 	left  time.Duration
 	pace  float64 // sixteenths an hour
@@ -153,7 +154,7 @@ func (e *edge) drifting() (d drift, ok bool) {
 	if distinct < 3 {
 		return d, false
 	}
-	d.since = e.reached[from].first
+	d.from, d.since = from, e.reached[from].first
 	hours := float64(e.reached[d.level-1].first-d.since) / hour
 	if hours < 0.5 {
 		return d, false

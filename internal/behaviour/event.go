@@ -1,12 +1,3 @@
-// Package behaviour knows what is normal for each client, and tells of what is not.
-//
-// It learns from the events of the audit trail, in their order, one at a time, and
-// keeps a Baseline of a few kilobytes for each client. It knows neither the database
-// nor the clock: time is what the events say, and what Tick is told. Whoever feeds it
-// keeps its baselines and delivers its alerts.
-//
-// It trusts the trail and nothing else: what a client sent and the server did not
-// check (the user agent, a claimed name) is no more than a hint in it.
 package behaviour
 
 import (

@@ -16,7 +16,9 @@ type Fleet struct {
 	crowds  []shown
 	adopted []adopted
 	near    near
-	changed bool
+	// agentsSince is since when events say what program sent them.
+	agentsSince int64
+	changed     bool
 }
 
 // held is an alert that waits for a while, whether something explains it.

@@ -98,7 +98,8 @@ func (w *world) fits(kind behaviour.AlertKind, c *client) bool {
 	}
 	switch kind {
 	case behaviour.NewKey:
-		return c.keys != perProcess && c.habit != rare && c.habit != monthly
+		// That a key is kept is known by the program that has used it in two versions.
+		return c.keys == keptKey && c.product != "" && c.habit != rare && c.habit != monthly
 	case behaviour.NewNetwork, behaviour.NewScope, behaviour.ReplayedProof, behaviour.Burst:
 		return c.habit != rare && c.habit != monthly
 	case behaviour.RetiredSecret:
@@ -193,8 +194,7 @@ func (p *play) ownNetwork() netip.Prefix {
 	return s.networks[p.r.IntN(len(s.networks))]
 }
 
-// itself is an event as by one of the client's own processes, as far as that is known
-// when it is planted: the rest is filled in when it comes to be.
+// script writes down what happens when; what only that day knows is filled in then.
 func (p *play) script() {
 	r := p.r
 	e := p.thief(p.kind == behaviour.NewKey && r.IntN(2) == 0)
@@ -262,29 +262,21 @@ func (p *play) fill(from, to time.Duration) {
 		}
 		if p.kind == behaviour.RetiredSecret {
 			if len(p.c.ended) == 0 {
-				p.c.ended = append(p.c.ended, p.c.credential(0))
+				p.c.ended = append(p.c.ended, p.c.credential(1000))
 			}
 			t.event.Credential = p.c.ended[0]
 		}
 		if p.kind == behaviour.SharedKey {
-			t.event.JKT = p.other.processKey()
+			t.event.JKT = p.other.last.JKT
 			continue
 		}
-		if !inside || len(p.c.processes) == 0 {
+		if !inside {
 			continue
 		}
-		own := p.c.event(p.c.processes[i%len(p.c.processes)])
+		own := p.c.last
 		t.event.JKT = own.JKT
 		if p.kind == behaviour.Burst || p.kind == behaviour.NewScope || p.kind == behaviour.ReplayedProof && t.event.UserAgent != "curl/8.5.0" && len(p.tricks) > 10 {
 			t.event.Network, t.event.UserAgent = own.Network, own.UserAgent
 		}
 	}
-}
-
-// processKey is a key that the client shows, and has shown before today.
-func (c *client) processKey() string {
-	if len(c.processes) == 0 {
-		return c.shared
-	}
-	return c.processes[0].key
 }

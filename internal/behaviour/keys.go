@@ -36,10 +36,15 @@ func (s *sight) key(strangeAgent bool, from place) {
 		return
 	}
 	s.own(jkt, 0)
-	stays := b.keys.fresh < b.keyLimit() && b.keys.normal() > 0 && b.activeDays >= settled
+	limit := b.keyLimit()
 	odd := strangeAgent || from.strange
+	if odd && limit != 0 {
+		limit = max(limit, 3*quiet)
+	}
+	stays := b.keys.fresh < limit && b.keys.normal() > 0 && b.activeDays >= settled
+	explained := b.changedAt != 0 && s.at-b.changedAt < explainedFor
 	switch {
-	case stays && (odd || s.at-b.changedAt >= explainedFor):
+	case stays && (odd || !explained):
 		s.newKey(jkt, jkt, strangeAgent, from)
 	case !stays && strangeAgent && !from.strange && b.activeDays >= settled:
 		// It is the program that is strange: one alert for all its keys.
@@ -54,11 +59,17 @@ func (s *sight) key(strangeAgent bool, from place) {
 }
 
 func (s *sight) newKey(jkt, subject string, strangeAgent bool, from place) {
-	subject, ok := s.b.may(NewKey, subject, s.at, 7*day)
+	again := int64(7 * day)
+	quietly := !strangeAgent && !from.strange
+	if e := s.b.keys.latestMarked(); quietly && e != nil {
+		// Another one from a usual place is one more of the same.
+		subject, again = e.name, hour
+	}
+	subject, ok := s.b.may(NewKey, subject, s.at, again)
 	if ok {
 		a := s.alert(NewKey, subject)
 		s.newKeyText(&a, jkt, strangeAgent, from)
-		if strangeAgent || from.strange || subject != jkt {
+		if !quietly {
 			s.raise(a)
 		} else {
 			s.w.hold(a, s.at+heldFor) // it may be enrolled within minutes
@@ -67,18 +78,34 @@ func (s *sight) newKey(jkt, subject string, strangeAgent bool, from place) {
 	s.addKey(jkt).marked = s.at + markedFor
 }
 
-// keyLimit is higher for a client whose keys are known to be kept: one is enrolled, or
-// was used by two versions of the program.
+// keyLimit is up to which a new key is a departure: see table.fresh. A client that uses
+// several keys at once makes them by itself, and another is nothing strange. It is higher
+// where a key is known to be kept, since two versions of the program have used it, and
+// highest where one is enrolled.
 func (b *Baseline) keyLimit() int64 {
-	if b.activeDays < 2*settled {
-		return quiet
-	}
+	limit, inUse := int64(300), 0
 	for i := range b.keys.entries {
-		if e := &b.keys.entries[i]; e.marked == 0 && (e.enrolled || e.outlived) {
+		e := &b.keys.entries[i]
+		if e.marked != 0 {
+			continue
+		}
+		if e.enrolled && b.activeDays >= 2*settled {
 			return 3 * quiet
 		}
+		if e.outlived {
+			limit = quiet
+			if b.activeDays >= 3*settled {
+				limit = 3 * quiet
+			}
+		}
+		if e.last > b.issuedAt-day && e.last-e.first > day { // and not only while one replaces another
+			inUse++
+		}
 	}
-	return quiet
+	if inUse > 1 {
+		return 0
+	}
+	return limit
 }
 
 // usedAgain notes where a key was used, and by what.
@@ -89,13 +116,13 @@ func (s *sight) usedAgain(e *entry) {
 		}
 		e.net = n
 	}
-	if s.e.UserAgent != "" && !e.outlived {
+	if s.e.UserAgent != "" && !e.outlived && e.marked == 0 {
 		switch agent := hashOf(s.e.UserAgent); e.agent {
 		case agent:
 		case 0:
 			e.agent = agent
 		default:
-			e.outlived = e.marked == 0
+			e.outlived = true
 		}
 	}
 	s.b.keys.use(e, s.at, s.times)
@@ -171,7 +198,7 @@ func (s *sight) keyRefused() {
 	if subject, ok := s.b.may(KeyNotEnrolled, s.e.JKT, s.at, hour); ok {
 		a := s.alert(KeyNotEnrolled, subject)
 		s.keyRefusedText(&a)
-		if s.fromKnown() {
+		if s.fromKnown() || s.b.activeDays < settled || s.neighbours(s.e.Network.String()) {
 			s.w.hold(a, s.at+heldFor)
 		} else {
 			s.raise(a)

@@ -33,17 +33,24 @@ func (s *sight) awoken() {
 func (s *sight) scope() {
 	b := s.b
 	t := &b.scopes
+	limit := int64(quiet)
+	if b.activeDays >= 30 { // one new feature is no habit
+		limit = 3 * quiet
+	}
 	for _, name := range s.e.Scopes {
+		if e := t.find(name); e != nil {
+			t.use(e, s.at, s.times)
+			continue
+		}
 		name = short(name, 40)
 		if e := t.find(name); e != nil {
 			t.use(e, s.at, s.times)
 			continue
 		}
-		strange := t.fresh < quiet && t.normal() > 0 && b.activeDays >= settled && s.at-b.changedAt >= 7*day
-		var a Alert
+		strange := t.fresh < limit && t.normal() > 0 && b.activeDays >= settled && s.at-b.changedAt >= 7*day
 		if strange {
 			if subject, ok := b.may(NewScope, name, s.at, 7*day); ok {
-				a = s.alert(NewScope, subject)
+				a := s.alert(NewScope, subject)
 				s.newScopeText(&a, name)
 				s.raise(a)
 			}

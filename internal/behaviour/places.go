@@ -21,12 +21,11 @@ type place struct {
 // agent learns the program's name, and tells whether it is a strange one: a hint, since
 // anybody may send any.
 func (s *sight) agent() (strange bool) {
-	product, _, _ := strings.Cut(s.e.UserAgent, "/")
+	product := s.product()
 	if product == "" {
 		return false
 	}
 	t := &s.b.agents
-	product = short(product, 40)
 	if e := t.find(product); e != nil {
 		strange = e.marked != 0
 		t.use(e, s.at, s.times)
@@ -40,6 +39,29 @@ func (s *sight) agent() (strange bool) {
 		t.novel(s.at)
 	}
 	return strange
+}
+
+// noAgent is the name of a program that does not say it.
+const noAgent = "(none)"
+
+// product is the program's name without its version. That there is none says something
+// only since the trail tells of programs.
+func (s *sight) product() string {
+	f := s.w.fleet
+	if s.e.UserAgent == "" {
+		if f.agentsSince == 0 || s.at < f.agentsSince+7*day {
+			return ""
+		}
+		return noAgent
+	}
+	if f.agentsSince == 0 {
+		f.agentsSince, f.changed = s.at, true
+	}
+	product, _, _ := strings.Cut(s.e.UserAgent, "/")
+	if s.b.agents.find(product) != nil {
+		return product // as nearly always, and then it is short enough
+	}
+	return short(product, 40)
 }
 
 func (t *table) findNetwork(p netip.Prefix) *entry {
@@ -89,7 +111,8 @@ func (s *sight) network(strangeAgent bool) place {
 	knownKey := s.e.JKT == "" || s.b.hasKey(s.e.JKT)
 	name := p.String()
 	if strange && !strangeAgent {
-		strange = (!knownKey || !s.w.fleet.isAdopted(name)) && !s.neighbours(name)
+		adopted := s.w.fleet.isAdopted(name) && (knownKey || s.b.keys.fresh >= s.b.keyLimit())
+		strange = !adopted && !s.neighbours(name)
 	}
 	var text func(*Alert)
 	if strange {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/cargokey/authz/internal/behaviour"
@@ -78,18 +79,19 @@ type client struct {
 	hosts     int
 	shared    string // the key of keptKey and enrolledKey
 	sharedGen int
+	hostGen   int     // how often its hosts were replaced
 	retries   float64 // how often a request is sent again, proof and all
 	nonces    bool
 	zone      int   // hours
 	at        []int // hours of cron
-	deployed  time.Duration
 	nextRelease, nextSecret, nextKey,
 	nextScope time.Duration
 	processes []*process
 	made      int
 	growth    float64 // a day
-	plays     []play
 	drift     *play
+	texts     map[int]string
+	last      behaviour.Event // that it had a token by
 	release   []time.Duration // when it was deployed
 }
 
@@ -115,6 +117,7 @@ type world struct {
 	sites   []*site
 	days    int
 	events  []timed
+	order   []int // in which they are read
 	serial  int
 	// outages of the server: nothing is recorded in them.
 	outages [][2]time.Duration
@@ -186,9 +189,9 @@ func pick(r *rand.Rand, weights ...float64) int {
 
 func (w *world) newClient(i int) *client {
 	r := rand.New(rand.NewPCG(w.r.Uint64(), uint64(i)))
-	c := &client{id: fmt.Sprintf("service-%03d", i), w: w, r: r, version: 1 + r.IntN(30), secret: 1, hosts: 1 + r.IntN(5)}
+	c := &client{texts: map[int]string{}, id: fmt.Sprintf("service-%03d", i), w: w, r: r, version: 1 + r.IntN(30), secret: 1, hosts: 1 + r.IntN(5)}
 	c.habit = habit(pick(r, 0.42, 0.14, 0.12, 0.14, 0.05, 0.03, 0.10))
-	c.keys = keyHabit(pick(r, 0.5, 0.1, 0.13, 0.27))
+	c.keys = keyHabit(pick(r, 0.5, 0.1, 0.1, 0.3))
 	c.count = min(1+int(r.ExpFloat64()*2.2), 20)
 	c.cadence = []time.Duration{50 * time.Minute, 50 * time.Minute, 25 * time.Minute, 55 * time.Minute, 4 * time.Minute}[pick(r, 4, 3, 2, 2, 0.3)]
 	switch c.habit {
@@ -242,23 +245,31 @@ func (w *world) newClient(i int) *client {
 	if i%12 == 5 {
 		c.begins = time.Duration(float64(w.days) * (0.1 + 0.8*r.Float64()) * float64(aDay))
 	}
+	if c.keys == perHost {
+		c.hosts = min(c.hosts, c.count)
+	}
 	c.newSharedKey()
 	c.nextRelease = c.begins + c.gap(7)
 	c.nextSecret = c.begins + time.Duration(r.Float64()*90*float64(aDay))
 	c.nextKey = c.begins + time.Duration(r.Float64()*c.keyDays()*float64(aDay))
 	c.nextScope = long
-	if r.IntN(50) == 0 {
+	if r.IntN(40) == 0 {
 		c.nextScope = c.begins + time.Duration(r.Float64()*60*float64(aDay))
 	}
 	return c
 }
 
-// keyDays is how long a key is kept, where that is somebody's decision.
+// keyDays is how long a key is kept, where that is somebody's decision. One that is not
+// enrolled never ends: it is made anew with the secret that lies beside it, and hardly
+// ever alone.
 func (c *client) keyDays() float64 {
-	if c.keys == enrolledKey {
+	switch c.keys {
+	case enrolledKey:
 		return 90
+	case perHost: // until they are replaced
+		return 1000
 	}
-	return 200
+	return 2000
 }
 
 // gap draws the time to the next release: some have several a day, some one in a month.
@@ -280,8 +291,14 @@ func (c *client) jkt(what string, n int) string {
 
 // begin starts a process at a moment.
 func (c *client) begin(at time.Duration) *process {
-	p := &process{next: at, ends: long, version: c.version, secret: c.secret, host: c.r.IntN(c.hosts), switchesAt: long}
-	p.site = c.sites[c.r.IntN(len(c.sites))]
+	p := &process{next: at, ends: long, version: c.version, secret: c.secret, host: c.made % c.hosts, switchesAt: long}
+	p.site = c.sites[c.made%len(c.sites)]
+	if c.count == 1 {
+		p.site = c.sites[0]
+	}
+	if d := c.drift; d != nil && !d.all && !slices.ContainsFunc(c.processes, func(q *process) bool { return q.drifts && q.ends > at }) {
+		p.host, p.drifts = 0, true
+	}
 	which := (p.host + int(c.id[len(c.id)-1])) % len(p.site.networks)
 	p.network = p.site.networks[which]
 	if which == 0 && p.site == c.w.moved && at >= c.w.moves {
@@ -293,7 +310,7 @@ func (c *client) begin(at time.Duration) *process {
 	case perProcess:
 		p.key = c.jkt("process", c.made)
 	case perHost:
-		p.key = fmt.Sprintf("%-43s", fmt.Sprintf("%s-host-%d-%s", c.id[8:], p.host%10, "kept-key-----------------"))[:43]
+		p.key = fmt.Sprintf("%-43s", fmt.Sprintf("%s-host-%d-%s", c.id[8:], p.host%5+5*c.hostGen%10, "kept-key-----------------"))[:43]
 	default:
 		p.key = c.shared
 	}

@@ -4,7 +4,7 @@ import "strings"
 
 // What is never a burst, a run or too many replays, however quiet a client is.
 const (
-	burstFloor  = 12
+	burstFloor  = 20
 	hourFloor   = 60
 	badFloor    = 20 // ten of a sender that had authenticated, twenty of others
 	replayFloor = 6
@@ -167,10 +167,4 @@ func (s *sight) strangeReplayAgent() bool {
 		return false
 	}
 	return !s.b.agents.known(product)
-}
-
-// product is the program's name without its version.
-func (s *sight) product() string {
-	product, _, _ := strings.Cut(s.e.UserAgent, "/")
-	return short(product, 40)
 }

@@ -14,11 +14,13 @@ import (
 func (w *world) day(d int) []timed {
 	w.events = w.events[:0]
 	from := time.Duration(d) * aDay
+	for _, p := range w.plays {
+		p.fill(from, from+aDay)
+	}
 	for _, c := range w.clients {
 		c.day(from, from+aDay)
 	}
 	for _, p := range w.plays {
-		p.fill(from, from+aDay)
 		p.act(from, from+aDay)
 	}
 	read := w.events
@@ -29,7 +31,12 @@ func (w *world) day(d int) []timed {
 		}
 		read[i].at += late
 	}
-	slices.SortFunc(read, func(a, b timed) int { return int(a.at - b.at) })
+	order := make([]int, len(read))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return int(read[a].at - read[b].at) })
+	w.order = order
 	return read
 }
 
@@ -135,12 +142,12 @@ func (c *client) changes(at time.Duration) {
 	}
 	if within(w.restart) {
 		for i := range c.processes {
-			c.processes[i] = c.begin(w.restart + 10*time.Minute + c.upTo(5*time.Minute))
+			c.replace(i, w.restart+10*time.Minute+c.upTo(5*time.Minute))
 		}
 	}
 	for i, p := range c.processes { // crashes, and hosts that are drained
 		if p.jobs == 0 && c.r.Float64() < float64(step)/float64(20*aDay) {
-			c.processes[i] = c.begin(at + c.upTo(step))
+			c.replace(i, at+c.upTo(step))
 		}
 	}
 	if c.begins > 0 && at < c.begins+3*aDay && c.r.IntN(20) == 0 { // it is still being written
@@ -151,13 +158,13 @@ func (c *client) changes(at time.Duration) {
 		}
 	}
 	if within(c.nextSecret) && c.hasSecret {
-		c.rotateSecret(c.nextSecret)
+		c.rotateSecret(at)
 	}
 	if within(c.nextKey) {
-		c.rotateKey(c.nextKey)
+		c.rotateKey(at)
 	}
 	if within(c.nextScope) {
-		if c.r.IntN(10) < 7 {
+		if c.r.IntN(10) < 8 {
 			c.tell(c.nextScope-c.upTo(2*aDay), behaviour.Event{Kind: behaviour.ClientChanged})
 		}
 		c.scopes = append(c.scopes, "feature:new")
@@ -177,6 +184,12 @@ func (c *client) move(s *site) {
 	}
 }
 
+// replace ends a process, and begins another in its place.
+func (c *client) replace(i int, at time.Duration) {
+	c.processes[i].ends = 0
+	c.processes[i] = c.begin(at)
+}
+
 // deploy replaces the processes one after another, or all at once, while the old ones
 // run for some minutes more.
 func (c *client) deploy(at time.Duration) {
@@ -186,6 +199,7 @@ func (c *client) deploy(at time.Duration) {
 	c.release = append(c.release, at)
 	over := c.upTo(12*time.Minute) + time.Second
 	for i, p := range slices.Clone(c.processes) {
+		p.ends = 0
 		fresh := c.begin(at + c.upTo(over))
 		fresh.jobs = p.jobs
 		p.ends = fresh.next + c.upTo(10*time.Minute) + time.Second
@@ -205,18 +219,15 @@ func (c *client) rotateSecret(at time.Duration) {
 	for _, p := range c.processes {
 		p.switchesAt = at + c.upTo(20*time.Hour)
 	}
-	if c.r.IntN(150) == 0 { // a part that was forgotten
+	if c.r.IntN(300) == 0 { // a part that was forgotten
 		for i := range 1 + c.r.IntN(60) {
 			c.tell(at+aDay+time.Duration(i)*10*time.Minute, behaviour.Event{
 				Kind: behaviour.SecretRetired, Credential: c.ended[len(c.ended)-1], Network: c.sites[0].networks[0], UserAgent: c.agent(c.version - 1),
 			})
 		}
 	}
-	if c.keys == keptKey && c.r.IntN(2) == 0 { // both, while at it
+	if c.keys == keptKey && c.r.IntN(5) > 0 { // both, while at it
 		c.newSharedKey()
-		for _, p := range c.processes {
-			p.key = c.shared
-		}
 	}
 }
 
@@ -234,21 +245,27 @@ func (c *client) rotateKey(at time.Duration) {
 		}
 		c.tell(at+race, behaviour.Event{Kind: behaviour.KeyEnrolled, JKT: c.shared})
 		for i := range c.processes {
-			c.processes[i] = c.begin(at + race + time.Second + c.upTo(10*time.Minute))
+			c.replace(i, at+race+time.Second+c.upTo(10*time.Minute))
 		}
-	case keptKey:
+	case keptKey, perHost:
 		c.newSharedKey()
+		c.hostGen++
 		for i := range c.processes {
-			c.processes[i] = c.begin(at + c.upTo(10*time.Minute))
+			c.replace(i, at+c.upTo(10*time.Minute))
 		}
 	}
 }
 
 func (c *client) credential(n int) string {
-	if !c.hasSecret {
-		return fmt.Sprintf("%-43s", c.id+"-assertion-key----------------------------")[:43]
+	text, ok := c.texts[-n]
+	if !ok {
+		text = (c.id + "-assertion-key----------------------------")[:43]
+		if c.hasSecret {
+			text = fmt.Sprintf("%06x%06x", n, c.id[8:])[:12]
+		}
+		c.texts[-n] = text
 	}
-	return fmt.Sprintf("%06x%06x", n, c.id[8:])[:12]
+	return text
 }
 
 // tell puts an event of the client into the trail.
@@ -260,8 +277,9 @@ func (c *client) tell(at time.Duration, e behaviour.Event) {
 	}
 	c.w.serial++
 	e.ClientID, e.At = c.id, start.Add(at)
-	e.ID = fmt.Sprint("event-", c.w.serial)
-	e.RequestID = e.ID
+	if e.Kind != behaviour.TokenIssued {
+		e.ID = fmt.Sprint("event-", c.w.serial)
+	}
 	c.w.events = append(c.w.events, timed{at, e})
 }
 
@@ -269,7 +287,12 @@ func (c *client) agent(version int) string {
 	if c.product == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s/%d.%d", c.product, version/10, version%10)
+	text, ok := c.texts[version]
+	if !ok {
+		text = fmt.Sprintf("%s/%d.%d", c.product, version/10, version%10)
+		c.texts[version] = text
+	}
+	return text
 }
 
 // run lets the processes go on for a while.
@@ -295,6 +318,9 @@ func (c *client) run1(p *process, _, to time.Duration) bool {
 		}
 		if p.next >= p.switchesAt {
 			p.secret, p.switchesAt = c.secret, long
+			if c.keys == keptKey {
+				p.key = c.shared
+			}
 		}
 		c.fetch(p, p.next)
 		p.next += time.Duration(float64(c.cadence) * (0.97 + 0.06*c.r.Float64()))
@@ -343,10 +369,11 @@ func (c *client) fetch(p *process, at time.Duration) {
 		c.tell(at, refused)
 		at += 50 * time.Millisecond
 	}
-	if c.seldom != "" && start.Add(at).Day() == 28 && c.r.IntN(10) == 0 {
+	if c.seldom != "" && start.Add(at).Day() == 27 {
 		e.Scopes = append(slices.Clone(c.scopes), c.seldom)
 	}
 	c.tell(at, e)
+	c.last = e
 	if c.retries > 0 && c.r.Float64() < c.retries {
 		c.again(p, at+time.Duration(1+c.r.IntN(20))*time.Second)
 	}

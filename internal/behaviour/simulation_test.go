@@ -1,11 +1,9 @@
 package behaviour_test
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +37,7 @@ type outcome struct {
 	took    time.Duration
 	largest int
 	mean    float64
+	clients []*client
 }
 
 // watched runs a world for all its days.
@@ -75,7 +74,7 @@ func (w *world) watched(t testing.TB) outcome {
 	for d := range w.days {
 		events := w.day(d)
 		began := time.Now()
-		for i := range events {
+		for _, i := range w.order {
 			take(events[i].at, watch.Observe(events[i].event))
 		}
 		end := time.Duration(d+1) * aDay
@@ -96,7 +95,7 @@ func (w *world) watched(t testing.TB) outcome {
 		}
 	}
 	out.mean = float64(all) / float64(len(w.clients))
-	out.plays = w.plays
+	out.plays, out.clients = w.plays, w.clients
 	return out
 }
 
@@ -163,7 +162,13 @@ func (o outcome) faults() string {
 		}
 	}
 	for _, a := range o.verdict().falseAlerts {
-		fmt.Fprintf(&b, "FALSE %s of %s, %d times: %s | %s | %s\n", a.Kind, a.ClientID, a.times, a.Subject, a.Normal, a.Seen)
+		var c *client
+		for _, other := range o.clients {
+			if other.id == a.ClientID {
+				c = other
+			}
+		}
+		fmt.Fprintf(&b, "FALSE %s of %s (habit %d, keys %d, %d of them), %d times: %s | %s | %s\n", a.Kind, a.ClientID, c.habit, c.keys, c.count, a.times, a.Subject, a.Normal, a.Seen)
 	}
 	return b.String()
 }
@@ -203,6 +208,3 @@ func TestEveryIncidentOfAFreshSeedIsFoundInTimeWithFewFalseAlerts(t *testing.T) 
 		hold(t, seed, simulate(t, seed, 500, 40), 10)
 	}
 }
-
-var _ = cmp.Compare[int]
-var _ = slices.Sort[[]int]

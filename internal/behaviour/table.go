@@ -142,7 +142,17 @@ func (t *table) normal() (n int) {
 	return n
 }
 
-// newest is when the last normal entry came, but for one.
+// latestMarked is the last that raised an alert; nil: there is none.
+func (t *table) latestMarked() (latest *entry) {
+	for i := range t.entries {
+		if e := &t.entries[i]; e.marked != 0 && (latest == nil || e.first > latest.first) {
+			latest = e
+		}
+	}
+	return latest
+}
+
+// newest is when the last normal entry came.
 func (t *table) newest() (at int64) {
 	for i := range t.entries {
 		if t.entries[i].marked == 0 {

@@ -115,7 +115,7 @@ func (s *sight) replace() []string {
 	if credential := s.e.Credential; credential == "" || len(credential) == 12 {
 		lines = append(lines, "authz client rotate-secret "+s.id()+" --now")
 	} else {
-		lines = append(lines, "# (a new key of the client's first: authz client new-key FILE, where it runs)",
+		lines = append(lines, "# (for private_key_jwt, where the client runs: authz client new-key FILE; for a certificate: authz client update --help)",
 			"authz client update "+s.id()+" --jwks NEW.jwks")
 	}
 	return append(lines,
@@ -124,7 +124,7 @@ func (s *sight) replace() []string {
 }
 
 func revokeKey(jkt string) string {
-	return "authz token revoke --jkt " + quote(jkt) + " --reason 'it is not the client'\\''s own key'"
+	return "authz token revoke --jkt " + quote(jkt) + " --reason 'a thief has it'"
 }
 
 func lines(parts ...[]string) string {
@@ -139,7 +139,7 @@ func (s *sight) newKeyText(a *Alert, jkt string, strangeAgent bool, from place) 
 	b := s.b
 	a.Normal = fmt.Sprintf("%s has shown %s, the last new one %s. %s",
 		b.ClientID, count(int64(b.keys.normal()+len(b.oldKeys)), "DPoP key"), utc(b.keys.newest()), s.usualFrom())
-	if strangeAgent && !from.strange && b.keys.fresh >= b.keyLimit() {
+	if strangeAgent && !from.strange && a.Subject == s.product() {
 		a.Normal = fmt.Sprintf("%s makes new DPoP keys often, always with the same programs. %s", b.ClientID, s.usualFrom())
 	}
 	a.Seen = fmt.Sprintf("At %s it got a token with a DPoP key that it has never shown, %s, from %s%s.", utc(s.at), jkt, s.from(), s.with())
@@ -154,7 +154,7 @@ func (s *sight) newKeyText(a *Alert, jkt string, strangeAgent bool, from place) 
 		a.Seen += " Network and program are its own."
 	}
 	a.Why = "Who has stolen a client's secret has not got its DPoP key and comes with one of his own: this is what that looks like. It is nothing if those who run the client have made a new key: then the old one is used no more within the hour, in the same network, and they know of it. Enrol a client's keys (authz client update ID --dpop-keys enrolled), and no other gets a token at all."
-	a.Do = lines(s.look(" --jkt "+quote(jkt)), []string{"authz client keys " + s.id()}, s.halt(), []string{revokeKey(jkt)}, s.replace())
+	a.Do = lines(s.look(" --jkt "+quote(jkt)), []string{"authz client keys " + s.id()}, s.halt(), revokeAll(jkt), s.replace())
 }
 
 func (s *sight) newNetworkText(p fmt.Stringer, knownKey, strangeAgent bool) func(*Alert) {
@@ -183,7 +183,7 @@ func revokeAll(jkt string) []string {
 	if jkt == "" {
 		return nil
 	}
-	return []string{revokeKey(jkt)}
+	return []string{"# A key that is revoked gets no token again, whoever has it:", revokeKey(jkt)}
 }
 
 func (s *sight) burstText(a *Alert, five, inHour, limit5, limit60 int64) {
@@ -198,8 +198,15 @@ func (s *sight) burstText(a *Alert, five, inHour, limit5, limit60 int64) {
 
 func (s *sight) replayText(a *Alert, run int64, moved, agent bool) {
 	b := s.b
-	a.Normal = fmt.Sprintf("%s has had at most %d replays in ten minutes on a day of the last weeks: a request that its own library sends again. %s", b.ClientID, b.replayPeaks.highest(), s.usualFrom())
-	a.Seen = fmt.Sprintf("At %s a DPoP proof that had been used was sent again, from %s%s; %s in ten minutes. It was refused.", utc(s.at), s.from(), s.with(), count(run, "replay"))
+	a.Normal = fmt.Sprintf("%s has sent nothing twice in the last weeks. %s", b.ClientID, s.usualFrom())
+	if usual := b.replayPeaks.highest(); usual > 0 {
+		a.Normal = fmt.Sprintf("%s has had at most %s in ten minutes in the last weeks: a request that its own library or a proxy sends again. %s", b.ClientID, count(usual, "replay"), s.usualFrom())
+	}
+	what := "DPoP proof"
+	if s.e.Reason != "replay" {
+		what = "client assertion"
+	}
+	a.Seen = fmt.Sprintf("At %s a %s that had been used was sent again, from %s%s; %s in ten minutes. It was refused.", utc(s.at), what, s.from(), s.with(), count(run, "replay"))
 	if e := b.keys.find(s.e.JKT); e != nil && moved && e.net.IsValid() {
 		a.Seen += fmt.Sprintf(" Its key, %s, was used in the network %s until %s.", s.e.JKT, e.net, utc(e.last))
 	}
@@ -313,7 +320,7 @@ func (s *sight) awokenText(a *Alert, pause int64) {
 		b.ClientID, count(b.activeDays+1, "day"), utc(b.Since.Unix()), span(b.longest), utc(b.issuedAt))
 	a.Seen = fmt.Sprintf("At %s, after %s, it got a token with the DPoP key %s, from %s%s.", utc(s.at), span(pause), orNone(s.e.JKT), s.from(), s.with())
 	a.Why = "What nobody uses nobody watches: credentials of a service that was given up are found years later in a backup or an image. It is nothing if the service does run again, or rarely runs at all: then key, network and program are its own, and somebody can say why. A client that nobody needs should be deleted."
-	a.Do = lines(s.look(""), s.halt(), revokeAll(s.e.JKT), []string{"# If nobody needs the client:", "authz client delete " + s.id()})
+	a.Do = lines(s.look(""), s.halt(), s.replace(), []string{"# Or, if nobody needs the client:", "authz client delete " + s.id()})
 }
 
 func (s *sight) driftText(a *Alert, side int, d drift) {
@@ -324,8 +331,8 @@ func (s *sight) driftText(a *Alert, side int, d drift) {
 		off, way, edge = -min(c.low[0], c.low[1]), "ahead", "ahead of"
 	}
 	pace := d.pace * limit.Seconds() / sixteenths
-	a.Normal = fmt.Sprintf("The clocks of %s stand %.1f s behind the server's in the middle (a proof's way and age included), and stood within %.1f s until %s.",
-		s.b.ClientID, float64(c.median)/1000, limit.Seconds()/sixteenths*float64(d.level-1)/2, utc(d.since))
+	a.Normal = fmt.Sprintf("Until %s the clocks of %s stood less than %.1f s %s the server's, a proof's way and age included.",
+		utc(d.since), s.b.ClientID, limit.Seconds()/sixteenths*float64(d.from+1), edge)
 	a.Seen = fmt.Sprintf("At %s a clock of it is up to %.1f s %s the server's, and goes on by %.2f s an hour. The last proof was by the DPoP key %s, from %s.",
 		utc(s.at), float64(off)/1000, edge, pace, orNone(s.e.JKT), s.from())
 	a.Why = fmt.Sprintf("Proofs are refused once the clock is %.0f s %s: at this pace in %.0f hours, at %s. It then gets no more tokens from that host. The cause is nearly always a host without NTP; a thief is not behind it, unless he makes proofs in advance, to use them later: then the offset jumps and does not grow.",

@@ -36,6 +36,8 @@ type Watch struct {
 	fleet     *Fleet
 	now       func() time.Time
 	out       []Alert
+	event     Event // that is looked at: in one place, so that it costs no allocation
+	sight     sight
 }
 
 // New makes a Watch that knows no client yet.
@@ -120,8 +122,9 @@ func (w *Watch) Observe(e Event) []Alert {
 	if !w.changed[e.ClientID] {
 		w.changed[e.ClientID] = true
 	}
-	s := sight{w: w, b: b, e: &e, at: b.moment(at), times: min(max(e.Times, 1), maxHourly)}
-	s.observe()
+	w.event = e
+	w.sight = sight{w: w, b: b, e: &w.event, at: b.moment(at), times: min(max(e.Times, 1), maxHourly)}
+	w.sight.observe()
 	return w.out
 }
 
@@ -175,6 +178,10 @@ func (s *sight) issued() {
 // learnName keeps a name of which a new one is no departure by itself.
 func (s *sight) learnName(t *table, name string, most int) {
 	if name == "" {
+		return
+	}
+	if e := t.find(name); e != nil {
+		t.use(e, s.at, s.times)
 		return
 	}
 	name = short(name, most)

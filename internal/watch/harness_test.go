@@ -53,6 +53,7 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
+// patience is how long a test waits for what must happen.
 const patience = time.Minute
 
 func newWorld(t *testing.T, clients ...string) *world {
@@ -187,7 +188,11 @@ func (i *instance) metric(name string, labels ...string) float64 {
 // await waits for a state.
 func (w *world) await(what string, reached func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(patience); !reached(); time.Sleep(10 * time.Millisecond) {
+	wait := patience
+	if w.unhurried {
+		wait *= 10
+	}
+	for deadline := time.Now().Add(wait); !reached(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("no state in which %s\n%s", what, &w.log)
 		}

@@ -25,6 +25,9 @@ const trailSQL = `select ` + trailColumns + ` from authz.read_audit($1, $2, $3) 
 func (s *Store) Trail(ctx context.Context, after authz.TrailPosition, limit int) ([]authz.TrailEvent, error) {
 	var events []authz.TrailEvent
 	err := s.eachEvent(ctx, func(e authz.TrailEvent) error {
+		if events == nil { // not for nothing: most looks find nothing new
+			events = make([]authz.TrailEvent, 0, limit)
+		}
 		events = append(events, e)
 		return nil
 	}, trailSQL, after.RecordedIn, [16]byte(after.ID), limit)
