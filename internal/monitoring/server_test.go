@@ -37,6 +37,7 @@ const (
 var shared struct {
 	once    sync.Once
 	metrics *exported
+	program map[string]string // what each command that an alert names says of itself
 }
 
 // scrape is what a real server tells that has had requests of all kinds.
@@ -45,6 +46,12 @@ func scrape(t *testing.T) *exported {
 	shared.once.Do(func() {
 		s := startSite(t)
 		s.ask()
+		shared.program = map[string]string{}
+		for _, a := range alerts(t) {
+			for _, c := range commandsIn(a["action"]) {
+				shared.program[c] = string(s.run(append(strings.Fields(c), "--help")...))
+			}
+		}
 		shared.metrics = parseExported(s.get("/metrics"))
 	})
 	if shared.metrics == nil {
