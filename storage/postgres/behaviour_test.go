@@ -375,3 +375,41 @@ func TestOfEachClientTheFirstAlertIsDueAndIsDeliveredByOne(t *testing.T) {
 		t.Errorf("%d deliveries", n)
 	}
 }
+
+// What the analysis asks has arrays, documents and intervals for parameters, whose types
+// only Postgres knows.
+func TestFindingsAreKeptBehindAPooler(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	p := pooler(t, db)
+	setLogin(t, db)
+	populate(t, open(t, db.OwnerURL), clock())
+	server := open(t, through(t, p, db.ServerURL), postgres.AsServer())
+	a := newAnalyst(t, server, "one")
+	f := a.finds()
+	f.Fleet, f.Baselines = json.RawMessage(`{}`), map[string]json.RawMessage{shop: json.RawMessage(`{"a": "b"}`)}
+	f.Owned = []watch.KeyOwner{{JKT: "k", ClientID: shop, FirstShown: clock(), LastShown: clock()}}
+	f.Shown, f.Deleted = f.Owned, []string{edge}
+	f.Alerts = []watch.Raised{raised(shop, behaviour.NewKey, "k", clock())}
+	a.keep(f)
+	baselines, err := server.Baselines(t.Context(), []string{shop, edge})
+	must(t, err)
+	owners, err := server.KeyOwners(t.Context(), []string{"k"})
+	must(t, err)
+	due, err := server.DueDeliveries(t.Context(), 8)
+	must(t, err)
+	if string(baselines[shop]) != `{"a": "b"}` || owners["k"].ClientID != shop || len(due) != 1 || due[0].Do != "authz client list" {
+		t.Fatalf("%s, %+v, %+v", baselines, owners, due)
+	}
+	if mine, err := server.BeginDelivery(t.Context(), due[0], time.Minute); err != nil || !mine {
+		t.Errorf("%v, %v", mine, err)
+	}
+	due[0].Attempts++
+	must(t, server.PostponeDelivery(t.Context(), due[0], time.Second))
+	must(t, server.EndDelivery(t.Context(), due[0], clock()))
+	_, err = server.ForgetBehaviour(t.Context(), clock(), "", 10)
+	must(t, err)
+	if n, _, err := server.UndeliveredAlerts(t.Context()); err != nil || n != 0 {
+		t.Errorf("%d undelivered, %v", n, err)
+	}
+}
