@@ -58,7 +58,7 @@ func closedSets(registered ...string) map[string]map[string][]string {
 			"client_id": clients["client_id"], "resource": {"", labels, rates},
 		},
 		"authz_proof_iat_offset_seconds": nil, "authz_ready": nil, "authz_database_timeline_changed": nil,
-		"authz_signing_keys_unopened": nil, "authz_signing_gaps": nil,
+		"authz_signing_keys_unopened": nil, "authz_signing_gaps": nil, "authz_audit_events_dropped_total": nil,
 	}
 }
 

@@ -375,10 +375,23 @@ func TestTrailIsWholeAfterAFailover(t *testing.T) {
 	w.seal()
 	w.write(2, w.now)
 	must(t, primary.Kill())
+	awaitReplay(t, standby)
 	must(t, standby.Promote(t.Context()))
 	w.db = pgtest.Database{OwnerURL: standby.URL(), ServerURL: standby.URL()}
 	w.connect()
 	w.write(2, w.now)
 	w.seal()
 	w.isWhole("after", 7, 0)
+}
+
+// awaitReplay returns when a standby has done all that it has heard of: to promote it is a
+// statement, and what is done meanwhile may be in conflict with that.
+func awaitReplay(t *testing.T, standby *pgdev.Postgres) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), standby.URL())
+	must(t, err)
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	for done := false; !done; time.Sleep(5 * time.Millisecond) {
+		must(t, conn.QueryRow(t.Context(), `select pg_last_wal_receive_lsn() is not distinct from pg_last_wal_replay_lsn()`).Scan(&done))
+	}
 }

@@ -52,6 +52,9 @@ var tamperings = []struct {
 	{name: "an event is added that has no place", want: "1 events were added without a place",
 		sql: `insert into authz.audit_events (id, at, kind, actor, recorded_in)
 			select gen_random_uuid(), e.at, e.kind, e.actor, null` + middle + `join authz.audit_events e on e.id = m.id`},
+	{name: "an event is added at a place before all others", want: "1 events were added where no seal of the day is over",
+		sql: `insert into authz.audit_events (id, at, kind, actor, recorded_in)
+			select gen_random_uuid(), e.at, e.kind, e.actor, -5` + middle + `join authz.audit_events e on e.id = m.id`},
 	{name: "two events are swapped", want: "one or more were changed",
 		sql: `with pair as (select e.id, e.recorded_in, e.at, (lead(e.at) over w) as next, (lag(e.at) over w) as before` + middle + `
 			  join authz.audit_seals s on s.number = m.number

@@ -29,6 +29,8 @@ type play struct {
 	all  bool    // of a drift: all processes
 	pace float64 // seconds a day
 
+	withKey bool // the thief has the client's DPoP key too
+
 	found time.Duration // 0: not
 }
 
@@ -218,6 +220,10 @@ func (p *play) script() {
 			e.Network, e.UserAgent = p.ownNetwork(), "curl/8.5.0"
 			p.how = "from inside, by curl"
 		}
+	case behaviour.NewNetwork:
+		if p.withKey = r.IntN(2) == 0; p.withKey {
+			p.how += ", with its key"
+		}
 	case behaviour.RetiredSecret:
 		e.Kind, e.Scopes, e.JKT, e.HasOffset, e.Authenticated = behaviour.SecretRetired, nil, "", false, false
 	case behaviour.KeyNotEnrolled:
@@ -265,6 +271,9 @@ func (p *play) fill(from, to time.Duration) {
 				p.c.ended = append(p.c.ended, p.c.credential(1000))
 			}
 			t.event.Credential = p.c.ended[0]
+		}
+		if p.kind == behaviour.NewNetwork && p.withKey {
+			t.event.JKT, t.event.UserAgent = p.c.last.JKT, p.c.last.UserAgent
 		}
 		if p.kind == behaviour.SharedKey {
 			t.event.JKT = p.other.last.JKT

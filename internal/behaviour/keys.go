@@ -42,7 +42,7 @@ func (s *sight) key(strangeAgent bool, from place) {
 		limit = max(limit, 3*quiet)
 	}
 	stays := b.keys.fresh < limit && b.keys.normal() > 0 && b.activeDays >= settled
-	explained := b.changedAt != 0 && s.at-b.changedAt < explainedFor
+	explained := b.rotatedAt != 0 && s.at-b.rotatedAt < explainedFor || s.newCredential()
 	switch {
 	case stays && (odd || !explained):
 		s.newKey(jkt, jkt, strangeAgent, from)
@@ -56,6 +56,16 @@ func (s *sight) key(strangeAgent bool, from place) {
 			b.keys.novel(s.at)
 		}
 	}
+}
+
+// newCredential tells whether the client authenticates with what it did not have two
+// days ago: that comes from an operator, however late it is taken up.
+func (s *sight) newCredential() bool {
+	if s.e.Credential == "" || s.b.secrets.normal() == 0 {
+		return false
+	}
+	e := s.b.secrets.find(short(s.e.Credential, 64))
+	return e == nil || s.at-e.first < explainedFor && e.first > s.b.Since.Unix()+settled*day
 }
 
 func (s *sight) newKey(jkt, subject string, strangeAgent bool, from place) {

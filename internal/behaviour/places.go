@@ -110,6 +110,7 @@ func (s *sight) network(strangeAgent bool) place {
 	strange := s.strangeNetwork(p)
 	knownKey := s.e.JKT == "" || s.b.hasKey(s.e.JKT)
 	name := p.String()
+	usual := !strange // of a client of many networks, or one that is new
 	if strange && !strangeAgent {
 		adopted := s.w.fleet.isAdopted(name) && (knownKey || s.b.keys.fresh >= s.b.keyLimit())
 		strange = !adopted && !s.neighbours(name)
@@ -120,14 +121,16 @@ func (s *sight) network(strangeAgent bool) place {
 	}
 	wide := s.b.areas.findNetwork(area(p))
 	if wide == nil {
-		if wide = s.b.areas.addNetwork(area(p), s.at, 0); !strange {
+		if wide = s.b.areas.addNetwork(area(p), s.at, 0); usual {
 			s.b.areas.novel(s.at)
 		}
 	}
 	s.b.areas.use(wide, s.at, s.times)
 	e := t.addNetwork(p, s.at, s.times)
 	if !strange {
-		t.novel(s.at)
+		if usual {
+			t.novel(s.at)
+		}
 		s.w.fleet.learnNear(s.b, name, s.at)
 		return place{}
 	}

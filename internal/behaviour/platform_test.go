@@ -267,7 +267,7 @@ func (c *client) keyDays() float64 {
 	case enrolledKey:
 		return 90
 	case perHost: // until they are replaced
-		return 1000
+		return 1500
 	}
 	return 2000
 }

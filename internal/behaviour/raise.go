@@ -85,4 +85,7 @@ func short(name string, most int) string {
 	return cut + "…" + base36(int64(hash.Sum64()>>8))
 }
 
-func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+// unprintable is also what takes six bytes in JSON, so that a baseline stays small.
+func unprintable(r rune) bool {
+	return r == utf8.RuneError || !unicode.IsPrint(r) || strings.ContainsRune("\"\\<>&", r)
+}

@@ -212,14 +212,14 @@ func (c *client) deploy(at time.Duration) {
 }
 
 func (c *client) rotateSecret(at time.Duration) {
-	c.tell(at, behaviour.Event{Kind: behaviour.ClientChanged})
+	c.tell(at, behaviour.Event{Kind: behaviour.CredentialChanged})
 	c.ended = append(c.ended, c.credential(c.secret))
 	c.secret++
 	c.nextSecret = at + 90*aDay
 	for _, p := range c.processes {
 		p.switchesAt = at + c.upTo(20*time.Hour)
 	}
-	if c.r.IntN(300) == 0 { // a part that was forgotten
+	if c.r.IntN(400) == 0 { // a part that was forgotten
 		for i := range 1 + c.r.IntN(60) {
 			c.tell(at+aDay+time.Duration(i)*10*time.Minute, behaviour.Event{
 				Kind: behaviour.SecretRetired, Credential: c.ended[len(c.ended)-1], Network: c.sites[0].networks[0], UserAgent: c.agent(c.version - 1),

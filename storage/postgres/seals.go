@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -96,20 +97,44 @@ func scanSeal(row pgx.Rows) (seal authz.TrailSeal, err error) {
 	return seal, err
 }
 
-// Those without a place come first.
-const eachEventOfSQL = `
+// In steps, by the index on places: a day may have hundreds of millions of events, which
+// nobody wants sorted.
+const (
+	eventsOfSQL = `
 select ` + trailColumns + ` from authz.audit_events e
-where e.at >= $1 and e.at < $2
-order by e.recorded_in nulls first, e.id`
+where e.at >= $1 and e.at < $2 and e.recorded_in >= $3 and (e.recorded_in > $3 or e.id > $4)
+order by e.recorded_in, e.id
+limit $5`
+	placelessEventsOfSQL = `
+select ` + trailColumns + ` from authz.audit_events e
+where e.at >= $1 and e.at < $2 and e.recorded_in is null`
+	eventsOfStep = 10_000
+)
 
 // EachEventOf calls do with the events of a day (2006-01-02, UTC) in the order of their
-// places, as they come; those that have none come first. It is for the owner.
+// places; those that have none come first. It is for the owner.
 func (s *Store) EachEventOf(ctx context.Context, day string, do func(authz.TrailEvent) error) error {
 	from, err := time.Parse(time.DateOnly, day)
 	if err != nil {
 		return fmt.Errorf("reading the events of a day: %w", err)
 	}
-	return s.eachEvent(ctx, do, eachEventOfSQL, from, from.AddDate(0, 0, 1))
+	to := from.AddDate(0, 0, 1)
+	if err := s.eachEvent(ctx, do, placelessEventsOfSQL, from, to); err != nil {
+		return err
+	}
+	at := authz.TrailPosition{RecordedIn: math.MinInt64}
+	for n := eventsOfStep; n == eventsOfStep; {
+		n = 0
+		err := s.eachEvent(ctx, func(e authz.TrailEvent) error {
+			n++
+			at = e.Position
+			return do(e)
+		}, eventsOfSQL, from, to, at.RecordedIn, [16]byte(at.ID), eventsOfStep)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Days of partitions by their bounds, since anybody can give a table a name.
