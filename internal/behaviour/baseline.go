@@ -150,6 +150,8 @@ func (b *Baseline) passDays(days int64) {
 	b.badPeaks.close(badFloor)
 	b.replayPeaks.close(replayFloor)
 	b.clock.passDay()
+	// A client that makes keys shows each of them for some days only.
+	b.keys.unmark(b.now)
 	for _, t := range b.tables() {
 		t.age(min(days, 3))
 		t.forget(b.now - forgottenAfter)

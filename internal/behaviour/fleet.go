@@ -44,8 +44,8 @@ const (
 	heldMax    = 64
 	crowdMax   = 96
 	adoptedMax = 32
-	// heldFor leaves a minute of the five in which an alert is to be out.
-	heldFor = 4 * minute
+	// heldFor leaves two minutes of the five in which an alert is to be out.
+	heldFor = 3 * minute
 	// crowdHeld is enough for others to follow, where they do.
 	crowdHeld = 90
 	// Clients at once that are a crowd, and what at once means.

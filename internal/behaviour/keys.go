@@ -71,7 +71,7 @@ func (s *sight) newCredential() bool {
 func (s *sight) newKey(jkt, subject string, strangeAgent bool, from place) {
 	again := int64(7 * day)
 	quietly := !strangeAgent && !from.strange
-	if e := s.b.keys.latestMarked(); quietly && e != nil {
+	if e := s.b.keys.firstMarked(); quietly && e != nil {
 		// Another one from a usual place is one more of the same.
 		subject, again = e.name, hour
 	}

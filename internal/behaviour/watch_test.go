@@ -204,7 +204,7 @@ func TestWhatIsHeldBackComesWithATick(t *testing.T) {
 	if !w.FleetChanged() || w.FleetChanged() {
 		t.Error("the fleet has changed once")
 	}
-	if alerts := w.Tick(start.Add(at + 3*time.Minute)); len(alerts) > 0 {
+	if alerts := w.Tick(start.Add(at + 2*time.Minute)); len(alerts) > 0 {
 		t.Errorf("too soon: %v", kinds(alerts))
 	}
 	if alerts := w.Tick(start.Add(at + 5*time.Minute)); len(alerts) != 1 || alerts[0].Kind != behaviour.NewKey {
