@@ -23,7 +23,9 @@
 // What several clients do at once has another cause than a thief with one client's
 // credentials: bursts, runs of bad proofs and retries of four clients in six minutes, as
 // after an outage, are not told at all, unless one is far beyond its limit; a network to
-// which three clients move in half an hour, keys and all, is told once.
+// which three clients move in half an hour, keys and all, is told once, and so is it where
+// ten clients come from new networks of all sorts, since then it is the server that sees
+// them by other addresses.
 //
 // # What a thief can teach it
 //
@@ -42,6 +44,6 @@
 // program, is taken for a retry. Clients whose program does not say what it is are known
 // to keep a key only after six weeks. Who has the credentials of four clients can make
 // them all burst at once, and of three, keys and all, move them to another network at the
-// price of one alert. In the first weeks of a client nothing but what counts from the
-// first day is told.
+// price of one alert; who has those of ten hides new networks for a day. In the first
+// weeks of a client nothing but what counts from the first day is told.
 package behaviour

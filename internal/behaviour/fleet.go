@@ -18,7 +18,9 @@ type Fleet struct {
 	near    near
 	// agentsSince is since when events say what program sent them.
 	agentsSince int64
-	changed     bool
+	// moving is until when new networks are nothing strange.
+	moving  int64
+	changed bool
 }
 
 // held is an alert that waits for a while, whether something explains it.
@@ -53,6 +55,7 @@ const (
 	crowdWithin = 6 * minute
 	moveOf      = 3
 	moveWithin  = 30 * minute
+	allMoveOf   = 10
 )
 
 // Fleet is the Watch's own. Whoever keeps it keeps it with the baselines.
