@@ -22,7 +22,6 @@ type Baseline struct {
 	activeDays int64
 	longest    int64 // pause between two tokens, of those that raised no alert
 	changedAt  int64 // an operator's last change
-	rotatedAt  int64 // the last that a new key may be a part of
 
 	keys      table
 	oldKeys   oldKeys

@@ -15,7 +15,8 @@
 // by what the client was in the weeks before: a new key is nothing at a client that makes
 // keys by itself, or uses several at once; a new network is nothing at one that has many
 // in the same area, or where its neighbours on the platform go to and fro; what comes
-// within two days of an operator's change is a part of it. A replayed proof is a theft
+// within two days of an operator's change, or the first key that comes with a new
+// credential, is a part of that. A replayed proof is a theft
 // where it comes from another network than its key does, or by another program, or often:
 // HTTP libraries and proxies send a request again after an error, and that gains nobody
 // anything.

@@ -44,7 +44,7 @@ type adopted struct {
 
 const (
 	heldMax    = 64
-	crowdMax   = 96
+	crowdMax   = 128
 	adoptedMax = 32
 	// heldFor leaves two minutes of the five in which an alert is to be out.
 	heldFor = 3 * minute

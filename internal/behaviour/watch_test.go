@@ -50,7 +50,7 @@ func settledWatch(t testing.TB, days int) (*behaviour.Watch, time.Duration) {
 func TestABaselineStaysSmallWhateverAThiefShows(t *testing.T) {
 	w, at := settledWatch(t, 30)
 	largest, alerts := 0, 0
-	for i := range 40000 {
+	for i := range 12000 {
 		at += time.Duration(i%97) * time.Second
 		e := issued(at, thumbprint(i+2))
 		a := [16]byte{0x20, 1, 0xd, 0xb8, byte(i >> 8), byte(i)}
