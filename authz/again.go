@@ -46,7 +46,7 @@ func again(h handlerFunc) handlerFunc {
 				return errUnavailable("reading a client that keeps changing", err)
 			}
 			use.again = true
-			ev.clientID, ev.credential = "", ""
+			ev.clientID, ev.credential, ev.resource, ev.jkt = "", "", "", ""
 			err = h(w, r, ev)
 		}
 		return nil

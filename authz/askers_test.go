@@ -82,6 +82,7 @@ func (w *world) introspectedRows() int {
 func TestWhoAskedAboutWhichResourceIsOnRecord(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.named = true
 	i, client, gateway, key := w.instance(), w.client(authz.Client{}), w.gateway(), newKey(t)
 	both := w.client(authz.Client{ID: "wide-gateway", Introspects: []string{labels, rates}})
 	bearer := w.client(authz.Client{ID: "rate-service", AllowBearer: true, Grants: []authz.Grant{{Resource: rates, Scopes: []string{"rate:read"}}}})

@@ -111,12 +111,16 @@ func (s *Server) findKey(ctx context.Context, client *Client, mayBeNew func(erro
 	}
 	var keys []strictjose.SetKey
 	var err error
+	_, fetching := s.step(ctx, "fetch keys")
 	attemptOf(ctx).outside(func() { keys, err = s.assertions.remote.Keys(ctx, client.JWKSURI, client.AuthRevision) })
+	fetching.end(err)
 	if err == nil {
 		if err = find(keys); err == nil || !mayBeNew(err) {
 			return err
 		}
+		_, fetching := s.step(ctx, "fetch keys")
 		attemptOf(ctx).outside(func() { keys, err = s.assertions.remote.Again(ctx, client.JWKSURI, client.AuthRevision) })
+		fetching.end(err)
 	}
 	if err != nil {
 		return fmt.Errorf("its keys cannot be had: %s", strictjose.Printable(err.Error(), maxCause))
@@ -135,7 +139,10 @@ func (s *Server) spendAssertion(ctx context.Context, client *Client) error {
 		return nil
 	}
 	asksStore(ctx)
-	switch err := s.store.SpendAssertion(ctx, *client.Assertion); {
+	ctx, spending := s.step(ctx, "spend")
+	err := s.store.SpendAssertion(ctx, *client.Assertion)
+	spending.end(err)
+	switch {
 	case err == nil:
 		if use != nil {
 			use.spent = true

@@ -11,20 +11,24 @@ const (
 	AuditTokenRevoked AuditKind = "token.revoked"
 	// AuditTokenRefused is of a request for a token that was refused. It changes
 	// nothing, and is written soon after it, with others.
-	AuditTokenRefused    AuditKind = "token.refused"
-	AuditClientCreated   AuditKind = "client.created"
-	AuditClientDisabled  AuditKind = "client.disabled"
-	AuditClientEnabled   AuditKind = "client.enabled"
-	AuditClientDeleted   AuditKind = "client.deleted"
-	AuditSecretRotated   AuditKind = "client.secret_rotated"
-	AuditResourceCreated AuditKind = "resource.created"
-	AuditResourceUpdated AuditKind = "resource.updated"
-	AuditResourceDeleted AuditKind = "resource.deleted"
-	AuditKeyCreated      AuditKind = "signing_key.created"
-	AuditKeyRetired      AuditKind = "signing_key.retired"
-	AuditKeyRevoked      AuditKind = "signing_key.revoked"
-	AuditKeysResealed    AuditKind = "signing_key.resealed"
-	AuditKeyDestroyed    AuditKind = "signing_key.destroyed" // in an HSM; written before it is
+	AuditTokenRefused AuditKind = "token.refused"
+	// AuditRevocationRefused and AuditEnrolmentRefused are of requests to revoke a token
+	// and to enrol a DPoP key that were refused: likewise.
+	AuditRevocationRefused AuditKind = "token.revocation_refused"
+	AuditEnrolmentRefused  AuditKind = "dpop_key.enrolment_refused"
+	AuditClientCreated     AuditKind = "client.created"
+	AuditClientDisabled    AuditKind = "client.disabled"
+	AuditClientEnabled     AuditKind = "client.enabled"
+	AuditClientDeleted     AuditKind = "client.deleted"
+	AuditSecretRotated     AuditKind = "client.secret_rotated"
+	AuditResourceCreated   AuditKind = "resource.created"
+	AuditResourceUpdated   AuditKind = "resource.updated"
+	AuditResourceDeleted   AuditKind = "resource.deleted"
+	AuditKeyCreated        AuditKind = "signing_key.created"
+	AuditKeyRetired        AuditKind = "signing_key.retired"
+	AuditKeyRevoked        AuditKind = "signing_key.revoked"
+	AuditKeysResealed      AuditKind = "signing_key.resealed"
+	AuditKeyDestroyed      AuditKind = "signing_key.destroyed" // in an HSM; written before it is
 
 	AuditClientUpdated   AuditKind = "client.updated"
 	AuditDPoPKeyEnrolled AuditKind = "dpop_key.enrolled"
@@ -43,6 +47,9 @@ const (
 	AuditDatabaseMoved    AuditKind = "database.moved"
 	AuditDatabaseRestored AuditKind = "database.restored"
 
+	// How long the trail is kept.
+	AuditRetentionChanged AuditKind = "audit.retention_changed"
+
 	// Of many requests in one event, soon after them: see tally.
 	AuditTokenIntrospected AuditKind = "token.introspected"
 	AuditCallVerified      AuditKind = "call.verified"
@@ -59,6 +66,19 @@ const (
 	AuditRetiredSecretUsed AuditKind = "credential.retired_used"
 )
 
+// AuditKinds are all of them.
+func AuditKinds() []AuditKind {
+	return []AuditKind{
+		AuditTokenIssued, AuditTokenRevoked, AuditTokenRefused, AuditClientCreated, AuditClientDisabled,
+		AuditClientEnabled, AuditClientDeleted, AuditSecretRotated, AuditResourceCreated, AuditResourceUpdated,
+		AuditResourceDeleted, AuditKeyCreated, AuditKeyRetired, AuditKeyRevoked, AuditKeysResealed,
+		AuditKeyDestroyed, AuditClientUpdated, AuditDPoPKeyEnrolled, AuditDPoPKeyRemoved, AuditDPoPKeyRevoked,
+		AuditClientRevoked, AuditResourceRevoked, AuditDPoPKeyRefused, AuditEndorsementRefused, AuditDatabaseMoved,
+		AuditDatabaseRestored, AuditRetentionChanged, AuditTokenIntrospected, AuditCallVerified,
+		AuditAuthenticationsLimited, AuditAlertRaised, AuditAlertAcknowledged, AuditRetiredSecretUsed,
+	}
+}
+
 // AuditEvent is a line of the audit trail: who did what to what, when, from
 // where. It is written in the transaction of what it tells of. Nothing in it
 // is secret: tokens appear by their jti, keys by their thumbprint.
@@ -74,6 +94,9 @@ type AuditEvent struct {
 	RequestID  string
 	RemoteAddr string
 	Detail     map[string]any // what else a reader wants to know; nil: nothing
+	// DetailJSON is a JSON object that counts instead of Detail where it is not empty: of
+	// events of which there are many.
+	DetailJSON string
 }
 
 // NewAuditEvent makes an event of the moment now.

@@ -114,6 +114,11 @@ func TestProxiesAreNetworksThatMatchSomebodyAndNotEverybody(t *testing.T) {
 		if _, err := authz.New(t.Context(), c); (err == nil) != ok {
 			t.Errorf("%s: %v", network, err)
 		}
+		c = good
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(network)}
+		if _, err := authz.New(t.Context(), c); (err == nil) != ok {
+			t.Errorf("%s, trusted: %v", network, err)
+		}
 	}
 	c := good
 	c.ClientCertificates = authz.ClientCertificates{Proxies: []netip.Prefix{{}}}

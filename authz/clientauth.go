@@ -20,10 +20,27 @@ type credentials struct {
 	assertion *clientassertion.Assertion
 }
 
-// authenticateClient tells which client a request is from. Whatever is wrong
+// authenticateClient tells which client a request is from, and notes it.
+func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url.Values) (*Client, error) {
+	client, err := s.clientOf(ctx, h, form)
+	if a := attemptOf(ctx); a != nil {
+		a.proven, a.credential = "", ""
+		var refused *provenClient
+		if err == nil {
+			a.proven, a.credential = client.ID, client.Credential
+		} else if errors.As(err, &refused) {
+			a.proven = refused.clientID
+		}
+	}
+	return client, err
+}
+
+// clientOf tells which client a request is from. Whatever is wrong
 // with the credentials, the answer is one and the same, and so is the work:
 // one look-up, one digest, and a comparison in constant time.
-func (s *Server) authenticateClient(ctx context.Context, h http.Header, form url.Values) (*Client, error) {
+func (s *Server) clientOf(ctx context.Context, h http.Header, form url.Values) (authenticated *Client, err error) {
+	ctx, authenticating := s.step(ctx, "authenticate")
+	defer func() { authenticating.end(err) }()
 	if claim, ok := claimedByListener(ctx); ok {
 		return s.clientOfListener(ctx, claim, h, form)
 	}

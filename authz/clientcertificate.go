@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"slices"
 
 	"github.com/cargokey/authz/internal/clientcert"
 )
@@ -57,7 +56,8 @@ const (
 	widestIPv6 = 16
 )
 
-// ValidateProxies says whether a network can be one of ClientCertificates.Proxies:
+// ValidateProxies says whether a network can be one of ClientCertificates.Proxies or
+// Config.TrustedProxies:
 // written by its first address, of at most 2^24 IPv4 addresses or an IPv6 /16.
 // IPv4 is not to be written as IPv6 (::ffff:192.0.2.0/120): it would match nobody.
 func ValidateProxies(network netip.Prefix) error {
@@ -116,22 +116,13 @@ func (c *ClientCertificates) shownTo(next http.Handler) http.Handler {
 // read takes a proxy's word, or else the connection's own. A header from anybody
 // but a proxy is a stranger's invention: it is not looked at.
 func (c *ClientCertificates) read(r *http.Request) (*clientcert.Presented, error) {
-	if c.isProxy(r.RemoteAddr) {
+	if networks(c.Proxies).has(peerOf(r)) {
 		return clientcert.FromHeader(r.Header)
 	}
 	if !c.Requested || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, clientcert.ErrNone
 	}
 	return &clientcert.Presented{Leaf: r.TLS.PeerCertificates[0], Intermediates: r.TLS.PeerCertificates[1:]}, nil
-}
-
-func (c *ClientCertificates) isProxy(remote string) bool {
-	peer, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return false
-	}
-	addr := peer.Addr().Unmap().WithZone("")
-	return slices.ContainsFunc(c.Proxies, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // shownCertificate is the certificate that a request came with, in its time and with

@@ -84,7 +84,7 @@ func errKeyNotAdmitted(clientID, jkt string) *oauthError {
 // noteRefusedKey tells operators that somebody has the client's secret, and not
 // its key. The request waits for none of it.
 func (s *Server) noteRefusedKey(ev *event, refused *refusedKey) {
-	s.metrics.unenrolledKeys.WithLabelValues(refused.clientID).Inc()
+	s.metrics.unenrolledKeys.WithLabelValues(s.metrics.client(refused.clientID)).Inc()
 	s.tally.sight(sighting{kind: AuditDPoPKeyRefused, clientID: refused.clientID, what: refused.jkt}, func() AuditEvent {
 		e := NewAuditEvent(s.now(), AuditDPoPKeyRefused, actorClient(refused.clientID))
 		e.ClientID, e.JKT, e.RequestID, e.RemoteAddr = refused.clientID, refused.jkt, ev.requestID, ev.remote
@@ -112,7 +112,7 @@ func (e *refusedEndorsement) Unwrap() error { return ErrNotEndorsed }
 // noteRefusedEndorsement tells operators that somebody uses a key that was taken
 // back. The request waits for none of it.
 func (s *Server) noteRefusedEndorsement(ev *event, refused *refusedEndorsement) {
-	s.metrics.endorsements.WithLabelValues(refused.clientID).Inc()
+	s.metrics.endorsements.WithLabelValues(s.metrics.client(refused.clientID)).Inc()
 	s.tally.sight(sighting{kind: AuditEndorsementRefused, clientID: refused.clientID, what: refused.by}, func() AuditEvent {
 		e := NewAuditEvent(s.now(), AuditEndorsementRefused, actorClient(refused.clientID))
 		e.ClientID, e.JKT, e.RequestID, e.RemoteAddr = refused.clientID, refused.by, ev.requestID, ev.remote

@@ -60,6 +60,7 @@ func (i *instance) refusesKey(c registered, key *dpopbind.Key) {
 func TestStolenSecretYieldsNothingForAClientWithEnrolledKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.named = true
 	i, own := w.instance(), newKey(t)
 	bearer := []authz.Grant{{Resource: rates, Scopes: []string{"rate:read"}}} // admits bearer tokens
 	for _, policy := range []authz.DPoPKeyPolicy{authz.EnrolledKey, authz.FirstUseKey} {
@@ -239,6 +240,7 @@ func TestBadEndorsementsEnrolNothing(t *testing.T) {
 func TestEndorsementByAKeyThatHasNoSayIsToldAndCounted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.named = true
 	i := w.instance()
 	for name, end := range map[string]func(c registered, key *dpopbind.Key) error{
 		"removed": func(c registered, key *dpopbind.Key) error {

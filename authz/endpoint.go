@@ -6,13 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"time"
 
 	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/internal/clientassertion"
+	"github.com/cargokey/authz/internal/span"
 )
 
 // event is what is known of a request at its end: one line in the log. What a
@@ -21,6 +21,7 @@ type event struct {
 	endpoint  string
 	requestID string
 	remote    string
+	userAgent string // as it was sent: see product
 	started   time.Time
 	status    int
 	clientID  string
@@ -34,12 +35,14 @@ type event struct {
 	resource  string
 	jti       JTI
 	jkt       string
+	asked     asked
 	x5t       string // of the certificate that the token is bound to
 	tokenType string
 	active    *bool
 	// proofOffset is how far the server's clock was past the proof's iat.
 	proofOffset *time.Duration
 	err         *oauthError
+	trace       span.Span // the request's whole; none where it is not traced
 	// folded: it is one of many failures, and the log has one line for all.
 	folded bool
 }
@@ -60,7 +63,7 @@ func (ev *event) authenticated() string {
 func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 	answer := again(h)
 	return d.through(name, func(w http.ResponseWriter, r *http.Request, a *attempt) {
-		ev := &event{endpoint: name, requestID: newRequestID(), remote: remoteHost(r), started: a.arrived}
+		ev := &event{endpoint: name, requestID: newRequestID(), remote: a.from.remote, userAgent: r.UserAgent(), started: a.arrived}
 		w.Header().Set("X-Request-Id", ev.requestID)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		rec := &statusRecorder{ResponseWriter: w}
@@ -73,17 +76,19 @@ func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 				}
 			}
 			ev.status = rec.status
-			s.finish(r.Context(), ev)
+			s.finish(r.Context(), ev, a)
 		}()
 		// What has begun is finished though its client may have gone: to break a
 		// statement off costs a connection to the database, and a stranger could
 		// break off any number. And no database is waited for without an end.
 		ctx := context.WithValue(context.WithoutCancel(r.Context()), attemptKey{}, a)
-		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		ctx, cancel := context.WithTimeout(s.tracing.begin(ctx, r, ev), requestTimeout)
 		defer cancel()
 		if err := answer(rec, r.WithContext(ctx), ev); err != nil {
 			ev.err = s.limited(ev, a, answerTo(err))
+			_, answering := s.step(ctx, "answer")
 			ev.err.write(rec)
+			answering.end(nil)
 		} else {
 			a.whole = true
 			s.failures.proved(a, ev.authenticated())
@@ -96,13 +101,17 @@ const requestTimeout = 5 * time.Second
 
 var errPanicked = errors.New("the handler panicked")
 
-func (s *Server) finish(ctx context.Context, ev *event) {
+func (s *Server) finish(ctx context.Context, ev *event, a *attempt) {
 	elapsed := time.Since(ev.started)
 	outcome := "ok"
 	if ev.err != nil {
 		outcome = ev.err.code
 	}
-	s.metrics.observe(ev, outcome, elapsed)
+	s.metrics.observe(ev, elapsed)
+	ev.endTrace(outcome)
+	if ev.err != nil {
+		s.noteRefusal(ev, a)
+	}
 	var retired *retiredSecret
 	if ev.err != nil && errors.As(ev.err, &retired) {
 		s.noteRetiredSecret(ev, retired)
@@ -128,7 +137,7 @@ func (s *Server) finish(ctx context.Context, ev *event) {
 		slog.String("remote", ev.remote),
 	}
 	for _, a := range []struct{ key, value string }{
-		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"credential", ev.credential}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"x5t", ev.x5t}, {"token_type", ev.tokenType},
+		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"credential", ev.credential}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"x5t", ev.x5t}, {"token_type", ev.tokenType}, {"trace_id", ev.trace.TraceID()},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))
@@ -168,15 +177,6 @@ func newRequestID() string {
 	var b [12]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	return hex.EncodeToString(b[:])
-}
-
-// remoteHost is the peer's address, never one that a header claims.
-func remoteHost(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 type statusRecorder struct {

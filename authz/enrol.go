@@ -25,7 +25,7 @@ type enrolment struct {
 // Three things have to come together: the client's credentials, a DPoP proof by
 // the new key (RFC 9449 §4.3), and an endorsement by an enrolled one.
 func (s *Server) enrol(w http.ResponseWriter, r *http.Request, ev *event) error {
-	form, err := parseForm(r)
+	form, err := s.parse(r)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,9 @@ func (s *Server) enrol(w http.ResponseWriter, r *http.Request, ev *event) error 
 	if nonce == dpopbind.NonceInvalid && (s.requireNonce || client.RequireNonce) {
 		return s.errUseNonce()
 	}
-	if err := asked.verify(client); err != nil {
+	_, verifying := s.step(r.Context(), "verify")
+	err = asked.verify(client)
+	if verifying.end(err); err != nil {
 		return err
 	}
 	ev.jkt = asked.proof.JKT()
@@ -56,7 +58,9 @@ func (s *Server) enrol(w http.ResponseWriter, r *http.Request, ev *event) error 
 	if nonce == dpopbind.NonceAging { // RFC 9449 §8.2
 		w.Header().Set(dpopfosite.NonceHeader, s.nonces.Current())
 	}
+	_, answering := s.step(r.Context(), "answer")
 	writeJSON(w, http.StatusOK, enrolment{JKT: asked.proof.JKT(), EndorsedBy: asked.endorsement.By()})
+	answering.end(nil)
 	return nil
 }
 
@@ -117,7 +121,9 @@ func (a *askedEnrolment) verify(client *Client) error {
 }
 
 // recordEnrolment spends both and enrols the key, in one step.
-func (s *Server) recordEnrolment(r *http.Request, ev *event, client *Client, asked askedEnrolment) error {
+func (s *Server) recordEnrolment(r *http.Request, ev *event, client *Client, asked askedEnrolment) (err error) {
+	ctx, recording := s.step(r.Context(), "spend and record")
+	defer func() { recording.end(err) }()
 	audit := NewAuditEvent(s.now(), AuditDPoPKeyEnrolled, actorClient(client.ID))
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
 	audit.Detail = map[string]any{"by": "jkt:" + asked.endorsement.By(), "credential": client.Credential}
@@ -125,8 +131,8 @@ func (s *Server) recordEnrolment(r *http.Request, ev *event, client *Client, ask
 		audit.Detail["by_ends_at"] = asked.byEndsAt
 	}
 	proof, endorsement := asked.proof, asked.endorsement
-	asksStore(r.Context())
-	err := s.store.EndorseKey(r.Context(), Endorsement{
+	asksStore(ctx)
+	err = s.store.EndorseKey(ctx, Endorsement{
 		Caller: client.Caller(), JKT: proof.JKT(), By: endorsement.By(), ByEndsAt: asked.byEndsAt, Assertion: client.Assertion,
 		Spent: []Spending{
 			{Digest: proof.SpendKey(), IssuedAt: proof.IssuedAt(), Window: s.proofWindow},

@@ -41,6 +41,7 @@ const (
 	codeUnavailable   = "temporarily_unavailable"
 	codeUseNonce      = "use_dpop_nonce"
 	codeInvalidProof  = "invalid_dpop_proof"
+	codeServerError   = "server_error"
 )
 
 // retryAfter is what a client is told to wait where the server cannot answer.
@@ -71,9 +72,15 @@ func errClientRefused(clientID, description string) *oauthError {
 	return &oauthError{
 		status: http.StatusUnauthorized, code: codeInvalidClient,
 		description: description, header: basicChallenge(),
-		cause: errors.New("client " + clientID + " is refused: " + description),
+		cause: &provenClient{clientID, description},
 	}
 }
+
+// provenClient is the cause of a refusal: the client has proven to be who it says, and
+// may do nothing.
+type provenClient struct{ clientID, why string }
+
+func (e *provenClient) Error() string { return "client " + e.clientID + " is refused: " + e.why }
 
 func basicChallenge() http.Header {
 	return http.Header{"Www-Authenticate": {`Basic realm="authz", charset="UTF-8"`}}
@@ -139,7 +146,7 @@ func answerTo(err error) *oauthError {
 		}
 	}
 	return &oauthError{
-		status: http.StatusInternalServerError, code: "server_error",
+		status: http.StatusInternalServerError, code: codeServerError,
 		description: "The server failed. Give its operator the request id in the X-Request-Id header.", cause: err,
 	}
 }

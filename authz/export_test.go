@@ -1,12 +1,15 @@
 package authz
 
-import "context"
+import (
+	"context"
+	"net/http"
+)
 
 // LookAfterKeys is the upkeep of keys, without waiting for its turn.
 func (s *Server) LookAfterKeys(ctx context.Context) error { return s.keys.look(ctx) }
 
 // AddressOf is whose failures are counted together.
-var AddressOf = addressOf
+func AddressOf(r *http.Request) string { return originOf(r, nil).network }
 
 // CacheWeight is what is kept of clients that were asked for of late, in bytes or so.
 func (s *Server) CacheWeight() int {

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
-	"net/netip"
 	"runtime"
 	"strconv"
 	"time"
@@ -45,7 +44,7 @@ const (
 // touches it.
 type attempt struct {
 	door    *door
-	address string
+	from    origin
 	arrived time.Time
 	// whole: it took all the work of such a request, and did not end early in a refusal.
 	whole bool
@@ -53,6 +52,9 @@ type attempt struct {
 	// tells that there is such a client.
 	clientID   string
 	registered bool
+	// proven is the client that has proven to be one, and credential what by, once it
+	// has; though it may be refused for something else.
+	proven, credential string
 	// body is what was read of it, and bodyErr why that is not all.
 	body    string
 	bodyErr error
@@ -64,24 +66,6 @@ type attemptKey struct{}
 func attemptOf(ctx context.Context) *attempt {
 	a, _ := ctx.Value(attemptKey{}).(*attempt)
 	return a
-}
-
-// addressOf is the peer's address, of IPv6 the network that one subscriber has
-// (RFC 6177 §2): whoever has one address there has all.
-func addressOf(r *http.Request) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return "" // a Unix socket
-	}
-	addr := peer.Addr().Unmap().WithZone("")
-	if addr.Is4() {
-		return addr.String()
-	}
-	network, err := addr.Prefix(64)
-	if err != nil {
-		return ""
-	}
-	return network.String()
 }
 
 // failures is who has failed of late, and who has not.
@@ -108,9 +92,9 @@ const everyone = "everyone"
 
 func nameOfClient(id string) string { return "client " + id }
 
-func (a *attempt) name() string { return "address " + a.address }
+func (a *attempt) name() string { return "address " + a.from.network }
 
-func (a *attempt) pair(id string) string { return "client " + id + " at " + a.address }
+func (a *attempt) pair(id string) string { return "client " + id + " at " + a.from.network }
 
 // lane is where a look-up has to wait its turn; nil: it need not. Who has authenticated
 // as this client from this address before goes on as if nobody failed, unless somebody
@@ -130,6 +114,12 @@ func (f *failures) lane(a *attempt, id string) *admission.Gate {
 	return f.lanes[1]
 }
 
+// Whose allowance is used up.
+const (
+	limitedByClient  = "client"
+	limitedByAddress = "address"
+)
+
 // isFailure tells whether an answer is one to a request that has proven nothing. A
 // nonce that is asked for is none.
 func (e *oauthError) isFailure() bool {
@@ -146,29 +136,29 @@ func (s *Server) limited(ev *event, a *attempt, e *oauthError) *oauthError {
 	f.failed.Use(everyone, f.everyone)
 	over, times := f.failed.Use(a.name(), f.address)
 	if times > 0 {
-		s.noteLimited(ev, "address", "", times)
+		s.noteLimited(ev, limitedByAddress, "", times)
 	}
-	by := "address"
+	by := limitedByAddress
 	if a.clientID != "" {
 		f.failed.Use(a.pair(a.clientID), f.client)
 		overClient, times := f.failed.Use(nameOfClient(a.clientID), f.client)
 		if overClient {
-			over, by = true, "client"
+			over, by = true, limitedByClient
 		}
 		// Only a registered ID is written down: any other may be a secret in the wrong place.
 		if times > 0 && a.registered {
-			s.noteLimited(ev, "client", a.clientID, times)
+			s.noteLimited(ev, limitedByClient, a.clientID, times)
 		}
 	}
 	if !over {
 		return e
 	}
 	ev.folded = true
-	s.metrics.limited.WithLabelValues(by).Inc()
+	s.metrics.limited.inc(by)
 	if e.status == http.StatusInternalServerError { // it is a gateway's, see errGatewayUnknown
 		return e
 	}
-	return e.tooOften(by == "client", f)
+	return e.tooOften(by == limitedByClient, f)
 }
 
 // tooOften is RFC 6585 §4.
@@ -193,7 +183,7 @@ func (s *Server) noteLimited(ev *event, by, clientID string, times int64) {
 	}
 	s.log.LogAttrs(context.Background(), slog.LevelWarn, "failed authentications are limited, and not logged one by one", attrs...)
 	what := by
-	if by == "address" {
+	if by == limitedByAddress {
 		what += " " + ev.remote
 	}
 	s.tally.sight(sighting{kind: AuditAuthenticationsLimited, clientID: clientID, what: what}, func() AuditEvent {

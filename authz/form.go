@@ -46,6 +46,14 @@ func parseForm(r *http.Request) (url.Values, error) {
 	return parseParameters(a.body)
 }
 
+// parse is parseForm, as a step of the request.
+func (s *Server) parse(r *http.Request) (url.Values, error) {
+	_, parsing := s.step(r.Context(), "parse")
+	form, err := parseForm(r)
+	parsing.end(err)
+	return form, err
+}
+
 const formType = "application/x-www-form-urlencoded"
 
 func isForm(contentType string) bool {

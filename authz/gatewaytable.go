@@ -30,8 +30,11 @@ type gatewayTable struct {
 	revision  int64
 	byBaseURL map[string]*api
 	gateways  map[string]*Gateway
-	byName    map[CertificateName]*Gateway
-	at        time.Time // of the process's clock, which only goes forward
+	// resources and scopes are all that are registered, by themselves: what is found in
+	// them is no client's memory.
+	resources, scopes map[string]string
+	byName            map[CertificateName]*Gateway
+	at                time.Time // of the process's clock, which only goes forward
 }
 
 // api is a resource as the gateway check needs it.
@@ -58,7 +61,8 @@ func (t *gatewayTables) load(ctx context.Context) error {
 	next := &gatewayTable{
 		revision: read.Revision, at: at,
 		byBaseURL: make(map[string]*api), gateways: make(map[string]*Gateway),
-		byName: make(map[CertificateName]*Gateway),
+		byName:    make(map[CertificateName]*Gateway),
+		resources: make(map[string]string), scopes: make(map[string]string),
 	}
 	for _, r := range read.Resources {
 		r.AllowBearer = r.AllowBearer && t.profile.admitsBearer()
@@ -66,6 +70,10 @@ func (t *gatewayTables) load(ctx context.Context) error {
 		if a.routes, a.broken = newRouteTable(r.Routes); a.broken != nil {
 			t.log.Error("the routes of a resource are not understood; no gateway call to it is let through",
 				"resource", r.URI, "cause", a.broken)
+		}
+		next.resources[r.URI] = r.URI
+		for _, scope := range r.Scopes {
+			next.scopes[scope] = scope
 		}
 		for _, base := range r.BaseURLs {
 			next.byBaseURL[base] = a

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/dpopbind"
 	"github.com/cargokey/authz/internal/pgdev/pgtest"
+	"github.com/cargokey/authz/internal/span/spantest"
 	"github.com/cargokey/authz/jwks"
 	"github.com/cargokey/authz/storage/postgres"
 )
@@ -46,6 +48,7 @@ type world struct {
 	database pgtest.Database
 	owner    *postgres.Store
 	sealer   *jwks.Sealer
+	sealing  string // its key, as the environment has it
 	logs     *lockedBuffer
 	time     func() time.Time // nil: time.Now
 
@@ -53,10 +56,12 @@ type world struct {
 	admitted atomic.Int64 // calls that a gateway check let through with a proof
 	asserted atomic.Int64 // assertions that were spent by other requests than for a token
 	unsure   atomic.Int64 // calls of which nobody knows whether they spent their proof
+	named    bool         // metrics name clients
 	forgets  bool         // so much time passes that partitions are dropped
 
 	mu      sync.Mutex
-	secrets []string // everything that no log and no table may hold
+	secrets []string // everything that no log, no table and no trace may hold
+	traces  []*spantest.Collector
 }
 
 // newWorld registers two resources and no client. What always holds is checked
@@ -74,6 +79,8 @@ func newWorld(t testing.TB) *world {
 	if w.sealer, err = jwks.NewSealer(key); err != nil {
 		t.Fatal(err)
 	}
+	w.sealing = base64.StdEncoding.EncodeToString(key)
+	w.secret(w.sealing)
 	if err := w.owner.Maintain(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -166,11 +173,21 @@ func (w *world) instanceOf(databaseURL string, options ...func(*authz.Config)) *
 		w.t.Fatal(err)
 	}
 	i := &instance{w: w, store: store, close: store.Close}
-	w.t.Cleanup(func() { i.close() })
+	w.t.Cleanup(func() {
+		if i.server != nil {
+			i.flush() // so that what is in the trail by now is all that ever will be
+		}
+		i.close()
+	})
 	registry := prometheus.NewRegistry()
+	w.t.Cleanup(func() { holdNothingIsOther(w.t, registry) })
+	var named []authz.MetricsOption
+	if w.named {
+		named = append(named, authz.NameClients())
+	}
 	config := authz.Config{
 		Issuer: issuer, ProofLifetime: authz.DefaultProofLifetime, ClockSkew: authz.DefaultClockSkew,
-		Store: store, Sealer: w.sealer, Metrics: authz.NewMetrics(registry),
+		Store: store, Sealer: w.sealer, Metrics: authz.NewMetrics(registry, named...),
 		NonceSecrets: [][]byte{make([]byte, dpopbind.MinNonceSecret)},
 		Log:          slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now:          i.now,

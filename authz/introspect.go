@@ -44,7 +44,9 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request, ev *event) e
 		return err
 	}
 	asksStore(r.Context())
-	t, err := s.store.ActiveToken(r.Context(), DigestOf(token), caller.Caller(), s.now())
+	ctx, looking := s.step(r.Context(), "look up")
+	t, err := s.store.ActiveToken(ctx, DigestOf(token), caller.Caller(), s.now())
+	looking.end(err)
 	if errors.Is(err, ErrClientChanged) {
 		return errInvalidClient(err)
 	}

@@ -26,7 +26,9 @@ type introspectionClaims struct {
 // writeIntrospection sends an answer to caller, as JSON or, where the request
 // prefers it, as a JWT (RFC 9701 §4). Every answer, active or not, takes this
 // way.
-func (s *Server) writeIntrospection(w http.ResponseWriter, r *http.Request, caller *Client, answer any) error {
+func (s *Server) writeIntrospection(w http.ResponseWriter, r *http.Request, caller *Client, answer any) (err error) {
+	ctx, answering := s.step(r.Context(), "answer")
+	defer func() { answering.end(err) }()
 	if !prefers(r.Header, mediaIntrospectionJWT, mediaJSON) {
 		writeJSON(w, http.StatusOK, answer)
 		return nil
@@ -38,7 +40,7 @@ func (s *Server) writeIntrospection(w http.ResponseWriter, r *http.Request, call
 	if err != nil {
 		return fmt.Errorf("encoding the introspection: %w", err)
 	}
-	signed, _, err := s.keys.sign(r.Context(), now, "", jwks.TypeIntrospection, payload)
+	signed, _, err := s.keys.sign(ctx, now, "", jwks.TypeIntrospection, payload)
 	if err != nil {
 		return fmt.Errorf("signing the introspection: %w", err)
 	}

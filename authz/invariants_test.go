@@ -74,12 +74,15 @@ func forms(secret string) []string {
 	return all
 }
 
-// checkSecrets searches all logs and all tables for every secret of the test.
+// checkSecrets searches all logs, all traces and all tables for every secret of the test.
 func (w *world) checkSecrets(ctx context.Context, conn *pgx.Conn) {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	places := map[string]string{"a log": w.logs.String()}
+	for n, traces := range w.traces {
+		places[fmt.Sprintf("traces %d", n)] = traces.Bytes()
+	}
 	for _, table := range []string{"tokens", "spent_proofs", "audit_events", "clients", "client_secrets", "signing_keys", "resources", "routes"} {
 		var rows string
 		if err := conn.QueryRow(ctx, fmt.Sprintf("select coalesce(string_agg(t::text, E'\n'), '') from authz.%s t", table)).Scan(&rows); err != nil {

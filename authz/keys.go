@@ -104,6 +104,7 @@ func (k *keyring) lookLocked(ctx context.Context) error {
 	if made {
 		unopened = k.load(ctx)
 	}
+	k.measure()
 	return errors.Join(unopened, err, k.gaps())
 }
 
@@ -120,7 +121,7 @@ func (k *keyring) gaps() error {
 			gaps = append(gaps, fmt.Errorf("from %s on this instance does not have the key that signs by %s", at.UTC().Format(time.RFC3339), a))
 		}
 	}
-	k.metrics.signingGaps.Set(float64(len(gaps)))
+	k.metrics.keys.gaps.Set(float64(len(gaps)))
 	return errors.Join(gaps...)
 }
 
@@ -186,7 +187,7 @@ func (k *keyring) load(ctx context.Context) error {
 		opened[sealed.KID] = o
 	}
 	k.opened = opened
-	k.metrics.unopenedKeys.Set(float64(len(unopened)))
+	k.metrics.keys.unopened.Set(float64(len(unopened)))
 	set, err := jwks.NewSet(keys, others...)
 	if err != nil {
 		return errors.Join(append(unopened, fmt.Errorf("reading the signing keys: %w", err))...)
@@ -226,6 +227,7 @@ func (k *keyring) start(ctx context.Context) (unopened error, err error) {
 	if set == nil {
 		return nil, errors.Join(due, unopened)
 	}
+	k.measure()
 	stored, err := k.store.SigningKeys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading the signing keys: %w", err)

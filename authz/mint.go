@@ -47,6 +47,8 @@ type minter struct{ server *Server }
 // GenerateAccessToken mints the token that the session was granted. Everything
 // that the Store will record is fixed here, before the token exists.
 func (m minter) GenerateAccessToken(ctx context.Context, request fosite.Requester) (token, signature string, err error) {
+	ctx, minting := m.server.step(ctx, "mint")
+	defer func() { minting.end(err) }()
 	s, ok := request.GetSession().(*session)
 	if !ok {
 		return "", "", errors.New("minting: not a session of this server")

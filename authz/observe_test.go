@@ -17,6 +17,8 @@ var proofOptions = dpopbind.ProofOptions{}
 
 func base64Decode(s string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(s) }
 
+func base64Encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 func TestEachRequestIsOneLineUnderTheIdThatItsClientSees(t *testing.T) {
@@ -90,9 +92,9 @@ func TestMetricsCountByClosedSets(t *testing.T) {
 	i.do(i.tokenRequest(client, key, with(clientCredentials, "scope", "made-up-by-a-client")))
 	metrics := i.internalGet("/metrics").body
 	for _, want := range []string{
-		`authz_requests_total{endpoint="token",outcome="ok"} 2`,
-		`authz_requests_total{endpoint="token",outcome="invalid_dpop_proof"} 3`,
-		`authz_requests_total{endpoint="token",outcome="invalid_scope"} 1`,
+		`authz_requests_total{endpoint="token",error="",outcome="ok"} 2`,
+		`authz_requests_total{endpoint="token",error="invalid_dpop_proof",outcome="refused"} 3`,
+		`authz_requests_total{endpoint="token",error="invalid_scope",outcome="refused"} 1`,
 		`authz_tokens_issued_total{token_type="DPoP"} 2`,
 		`authz_proofs_refused_total{check="missing"} 1`,
 		`authz_proofs_refused_total{check="replay"} 1`,

@@ -24,8 +24,14 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request, ev *event) error
 	// token_type_hint is not needed (RFC 7009 §2.1: it may be ignored).
 	audit := NewAuditEvent(s.now(), AuditTokenRevoked, actorClient(caller.ID))
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
+	audit.Detail = map[string]any{"credential": caller.Credential}
+	if agent := product(ev.userAgent); agent != "" {
+		audit.Detail["user_agent"] = agent
+	}
 	asksStore(r.Context())
-	revoked, err := s.store.RevokeToken(r.Context(), DigestOf(token), caller.Caller(), audit)
+	ctx, recording := s.step(r.Context(), "revoke and record")
+	revoked, err := s.store.RevokeToken(ctx, DigestOf(token), caller.Caller(), audit)
+	recording.end(err)
 	switch {
 	case errors.Is(err, ErrNotFound): // RFC 7009 §2.2: an invalid token is no error
 	case errors.Is(err, ErrNotOwner): // RFC 7009 §2.1
@@ -37,14 +43,16 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request, ev *event) error
 	default:
 		ev.jti, ev.jkt, ev.resource = revoked.JTI, revoked.JKT, revoked.Resource
 	}
+	_, answering := s.step(r.Context(), "answer")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
+	answering.end(nil)
 	return nil
 }
 
 // authenticatedForm is how requests to introspection and revocation begin.
 func (s *Server) authenticatedForm(r *http.Request, ev *event) (*Client, url.Values, error) {
-	form, err := parseForm(r)
+	form, err := s.parse(r)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -53,7 +53,7 @@ func (e *retiredSecret) Error() string {
 // rotated away: a service that was forgotten, or a thief. The request waits for
 // none of it.
 func (s *Server) noteRetiredSecret(ev *event, used *retiredSecret) {
-	s.metrics.retiredSecrets.WithLabelValues(used.clientID).Inc()
+	s.metrics.retiredSecrets.WithLabelValues(s.metrics.client(used.clientID)).Inc()
 	s.tally.sight(sighting{kind: AuditRetiredSecretUsed, clientID: used.clientID, what: used.name}, func() AuditEvent {
 		e := NewAuditEvent(s.now(), AuditRetiredSecretUsed, ActorServer) // nobody has proven to be the client
 		e.ClientID, e.RequestID, e.RemoteAddr = used.clientID, ev.requestID, ev.remote

@@ -271,6 +271,7 @@ func TestRetiredSecretTakesNoLongerThanAWrongOne(t *testing.T) {
 func TestUseOfARetiredSecretIsInTheTrailAndCounted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.named = true
 	i, client := w.instance(), w.both()
 	fresh := w.rotate(client, 0)
 	const metric = `authz_retired_secrets_used_total{client_id="both"}`

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -82,6 +83,13 @@ type Config struct {
 	// JWKSURIAuthorities are those of the certificates there; nil: the system's.
 	JWKSURIAuthorities *x509.CertPool
 
+	// TrustedProxies are the networks of the peers whose header X-Forwarded-For or
+	// Forwarded (RFC 7239) is believed for the address of a client at the public
+	// listener, in the log, the audit trail and the limits of failures: see
+	// ValidateProxies. Nobody who is a client may be in one, since it could choose its
+	// address there. Nil: a client's address is its peer's.
+	TrustedProxies []netip.Prefix
+
 	// InFlight is how many requests are in work at a time, on the public listener and
 	// again for gateways; as many more wait, for a second at most, and the rest gets
 	// 503. 0: DefaultInFlight for each core.
@@ -92,6 +100,9 @@ type Config struct {
 
 	// Profile holds the server to more; empty: to nothing more.
 	Profile Profile
+
+	// Traces: see there. The zero value: none.
+	Traces Traces
 
 	Store   Store
 	Sealer  *jwks.Sealer
@@ -111,6 +122,7 @@ type Server struct {
 	now          func() time.Time
 	log          *slog.Logger
 	metrics      *Metrics
+	tracing      tracing
 	keys         keyring
 	scopes       scopeList
 	tally        *tally
@@ -145,6 +157,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{
 		issuer: c.Issuer, profile: c.Profile, certificates: c.ClientCertificates, log: c.Log, metrics: c.Metrics,
+		tracing: newTracing(c.Traces),
 		// Microseconds are what Postgres keeps.
 		now:         func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) },
 		proofWindow: c.ProofLifetime + 2*c.ClockSkew,
@@ -153,6 +166,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		requireNonce:      c.RequireNonce,
 	}
 	s.public = newDoor(c.InFlight, newShedding(c.Metrics, c.Log, "public"))
+	s.public.proxies = c.TrustedProxies
 	s.gateway = newDoor(c.InFlight, newShedding(c.Metrics, c.Log, "gateway"))
 	s.failures = newFailures(cmp.Or(c.FailuresPerClient, DefaultFailuresPerClient), cmp.Or(c.FailuresPerAddress, DefaultFailuresPerAddress),
 		newShedding(c.Metrics, c.Log, "lookup"))
@@ -205,7 +219,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := s.lookAtDatabase(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.store.Maintain(ctx, s.now()); err != nil {
+	if err := s.keepPartitions(ctx); err != nil {
 		return nil, fmt.Errorf("preparing partitions: %w", err)
 	}
 	unopened, err := s.keys.start(ctx)
@@ -233,6 +247,11 @@ func (c *Config) validate() error {
 	}
 	if err := c.ClientCertificates.validate(); err != nil {
 		return err
+	}
+	for _, network := range c.TrustedProxies {
+		if err := ValidateProxies(network); err != nil {
+			return fmt.Errorf("authz: the trusted proxies %s: %w", network, err)
+		}
 	}
 	if c.ProofLifetime < time.Second || c.ProofLifetime > maxProofLifetime {
 		return fmt.Errorf("the lifetime of proofs is %s; it may be 1s to %s", c.ProofLifetime, maxProofLifetime)
@@ -323,26 +342,42 @@ func (s *Server) Run(ctx context.Context) {
 	defer gateways.Stop()
 	counts := time.NewTicker(tallyEvery)
 	defer counts.Stop()
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watchReadiness(ctx) })
+	defer watching.Wait()
 	for {
 		select {
 		case <-ctx.Done():
-			s.look(context.WithoutCancel(ctx), "audit", func(ctx context.Context) error {
+			s.look(context.WithoutCancel(ctx), taskAudit, func(ctx context.Context) error {
 				ctx, cancel := context.WithTimeout(ctx, lastFlush)
 				defer cancel()
 				return s.tally.flush(ctx)
 			})
 			return
 		case <-counts.C:
-			s.look(ctx, "audit", s.tally.flush)
+			s.look(ctx, taskAudit, s.tally.flush)
 		case <-partitions.C:
-			s.look(ctx, "partitions", func(ctx context.Context) error { return s.store.Maintain(ctx, s.now()) })
+			s.look(ctx, taskPartitions, s.keepPartitions)
 		case <-keys.C:
-			s.look(ctx, "keys", s.keys.look)
-			s.look(ctx, "database", s.lookAtDatabase)
+			s.look(ctx, taskKeys, s.keys.look)
+			s.look(ctx, taskDatabase, s.lookAtDatabase)
 		case <-gateways.C:
-			s.look(ctx, "gateways", s.gateways.load)
+			s.look(ctx, taskGateways, s.gateways.load)
 		}
 	}
+}
+
+// Tasks of upkeep.
+const (
+	taskAudit      = "audit"
+	taskPartitions = "partitions"
+	taskKeys       = "keys"
+	taskDatabase   = "database"
+	taskGateways   = "gateways"
+)
+
+func tasks() []string {
+	return []string{taskAudit, taskPartitions, taskKeys, taskDatabase, taskGateways}
 }
 
 // look runs one task of upkeep, in bounded time.
@@ -357,4 +392,7 @@ func (s *Server) look(ctx context.Context, task string, do func(context.Context)
 }
 
 // Drain makes the server not ready, so that balancers send it nothing more.
-func (s *Server) Drain() { s.draining.Store(true) }
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.metrics.ready.Set(0)
+}

@@ -37,6 +37,8 @@ const shedWait = time.Second
 type door struct {
 	gate *admission.Gate
 	shed *shedding
+	// proxies are believed on where its requests come from.
+	proxies networks
 }
 
 // endpoints are the kinds of requests that the doors tell apart.
@@ -59,7 +61,7 @@ func newDoor(inFlight int, shed *shedding) *door {
 func (d *door) through(endpoint string, next func(http.ResponseWriter, *http.Request, *attempt)) http.Handler {
 	kind := slices.Index(endpoints, endpoint)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a := &attempt{door: d, address: addressOf(r), arrived: time.Now()}
+		a := &attempt{door: d, from: originOf(r, d.proxies), arrived: time.Now()}
 		a.readBody(w, r)
 		if err := d.gate.Enter(r.Context()); err != nil {
 			if r.Context().Err() == nil { // or nobody is there to be told

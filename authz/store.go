@@ -202,6 +202,8 @@ type Store interface {
 	// Maintain makes partitions around now and drops those that are of no more
 	// use. Instances may call it at the same time.
 	Maintain(ctx context.Context, now time.Time) error
+	// Partitions tells which there are, of each family.
+	Partitions(ctx context.Context) ([]PartitionFamily, error)
 
 	// Client returns a client with its grants and the secrets in force at now,
 	// or ErrNotFound. A disabled client is found.

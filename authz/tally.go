@@ -30,9 +30,11 @@ const maxNamed = 16
 // An event is written once or, where nobody knows whether it was, again, under
 // the same ID.
 type tally struct {
-	store  Store
-	now    func() time.Time
-	checks *prometheus.CounterVec
+	store   Store
+	now     func() time.Time
+	metrics *Metrics
+	// refusals have the same periods.
+	refusals *refusals
 
 	mu     sync.Mutex
 	since  time.Time // when the period that is counted began
@@ -58,7 +60,7 @@ type tallyCount struct {
 }
 
 func newTally(store Store, now func() time.Time, m *Metrics) *tally {
-	return &tally{store: store, now: now, checks: m.checks, since: now(), counts: map[tallied]*tallyCount{}, sights: map[sighting]*sighted{}, named: map[sighting]int{}}
+	return &tally{store: store, now: now, metrics: m, refusals: newRefusals(now, m.eventsDropped), since: now(), counts: map[tallied]*tallyCount{}, sights: map[sighting]*sighted{}, named: map[sighting]int{}}
 }
 
 // add counts a request by who made it. All of it comes from closed sets: the ID
@@ -74,7 +76,7 @@ func (t *tally) add(kind AuditKind, clientID, resource, outcome string) {
 		count = t.counts[key]
 	}
 	if count == nil {
-		count = &tallyCount{metric: t.checks.WithLabelValues(string(key.kind), key.clientID, key.resource, key.outcome)}
+		count = &tallyCount{metric: t.metrics.checks.WithLabelValues(string(key.kind), t.metrics.client(key.clientID), key.resource, key.outcome)}
 		t.counts[key] = count
 	}
 	count.n++
@@ -178,7 +180,7 @@ func (t *tally) collect() []AuditEvent {
 	t.counts, t.sights, t.since = make(map[tallied]*tallyCount, len(counts)), map[sighting]*sighted{}, now
 	t.named = map[sighting]int{}
 	t.mu.Unlock()
-	var events []AuditEvent
+	events := t.refusals.collect(now)
 	for _, seen := range sights {
 		events = append(events, seen.event())
 	}

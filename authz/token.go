@@ -23,7 +23,7 @@ type tokenResponse struct {
 // signature (dpopfosite), the client (clientauth.go), the signature
 // (dpopfosite), the grant (grant.go), the token (mint.go), and recordToken.
 func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error {
-	form, err := parseForm(r)
+	form, err := s.parse(r)
 	if err != nil {
 		return err
 	}
@@ -38,6 +38,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	if err := state.asked.validate(); err != nil {
 		return err
 	}
+	ev.asked = state.asked // only now: it costs the square of the number of scopes to look at
 	// fosite sees neither: it takes the square of the number of scopes before it
 	// knows the client. Nor its own parameter audience, which is nothing here.
 	for _, name := range []string{"scope", "resource", "audience"} {
@@ -49,6 +50,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 	if state.proof != nil {
 		ev.proofOffset = new(state.proof.Offset())
 	}
+	if state.proof != nil && state.client != nil { // its signature is verified before the grant is looked for
+		ev.jkt = state.proof.JKT()
+	}
 	if nonce := s.dpop.Nonce(state, err); nonce != "" {
 		w.Header().Set(dpopfosite.NonceHeader, nonce)
 	}
@@ -56,13 +60,15 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, ev *event) error 
 		return err
 	}
 	ev.tokenType = tokenType(state.token)
-	s.metrics.tokensIssued.WithLabelValues(ev.tokenType).Inc()
+	s.metrics.tokensIssued.inc(ev.tokenType)
+	_, answering := s.step(r.Context(), "answer")
 	writeJSON(w, http.StatusOK, tokenResponse{
 		AccessToken: response.GetAccessToken(),
 		TokenType:   ev.tokenType,
 		ExpiresIn:   state.token.ExpiresAt.Unix() - state.token.IssuedAt.Unix(),
 		Scope:       state.token.Scope,
 	})
+	answering.end(nil)
 	return nil
 }
 
@@ -95,23 +101,29 @@ func tokenType(t Token) string {
 	if t.JKT != "" {
 		return dpopfosite.TokenType
 	}
-	return "Bearer"
+	return bearerType
 }
+
+const bearerType = "Bearer" // RFC 6750 §6.1.1
+
+func tokenTypes() []string { return []string{dpopfosite.TokenType, bearerType} }
 
 // recordToken spends the proof and the assertion and records the token, in one step; no token
 // leaves the server that did not get past here.
-func (s *Server) recordToken(ctx context.Context, state *session) error {
+func (s *Server) recordToken(ctx context.Context, state *session) (err error) {
+	ctx, recording := s.step(ctx, "spend and record")
+	defer func() { recording.end(err) }()
 	state.token.Credential = state.client.Credential
 	ev, t := state.event, state.token
 	ev.jti, ev.jkt, ev.x5t = t.JTI, t.JKT, t.X5T
 	audit := NewAuditEvent(t.IssuedAt, AuditTokenIssued, actorClient(t.ClientID))
 	audit.ClientID, audit.Resource, audit.JTI, audit.JKT = t.ClientID, t.Resource, t.JTI, t.JKT
 	audit.RequestID, audit.RemoteAddr = ev.requestID, ev.remote
-	audit.Detail = map[string]any{"scope": t.Scope, "format": string(state.client.TokenFormat), "expires_at": t.ExpiresAt.Unix(),
-		"credential": t.Credential}
-	if t.X5T != "" {
-		audit.Detail["x5t#S256"] = t.X5T
+	detail := issuedDetail{token: t, format: state.client.TokenFormat, userAgent: product(ev.userAgent)}
+	if state.proof != nil {
+		detail.offset = new(state.proof.Offset())
 	}
+	audit.DetailJSON = detail.json()
 
 	issue := Issue{
 		Token: t, Assertion: state.client.Assertion, Event: audit,

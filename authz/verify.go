@@ -43,7 +43,9 @@ type gatewayCall struct {
 // database come first, the gateway's own credentials before all; the rest, and
 // the spending of the proof, is one statement.
 func (s *Server) verify(w http.ResponseWriter, r *http.Request, ev *event) error {
+	_, parsing := s.step(r.Context(), "parse")
 	claim, err := readGatewayClaim(r)
+	parsing.end(err)
 	if err == nil && claim.Secret != nil && !s.profile.admitsMethod(ClientSecretBasic) {
 		err = errSecretRuledOut
 	}
@@ -84,7 +86,7 @@ func (s *Server) admitCall(ctx context.Context, call *gatewayCall) (*Token, erro
 	// Somebody else's reading may have begun before the call, so twice may not do.
 	for attempt := range 3 {
 		call.table = s.gateways.loaded.Load()
-		if err := s.prepareCall(call); err != nil {
+		if err := s.prepareCall(ctx, call); err != nil {
 			newer, failed := s.gateways.refresh(ctx, call.table)
 			switch {
 			case failed != nil:
@@ -97,7 +99,9 @@ func (s *Server) admitCall(ctx context.Context, call *gatewayCall) (*Token, erro
 		// A table that was read since the call came knows all that was registered
 		// before it: what has changed meanwhile counts for the next one.
 		fresh := !call.table.at.Before(begun)
-		verdict, err := s.store.AdmitCall(ctx, s.storeCall(call, fresh), s.now())
+		admitting, asking := s.step(ctx, "spend and record")
+		verdict, err := s.store.AdmitCall(admitting, s.storeCall(call, fresh), s.now())
+		asking.end(err)
 		switch {
 		case err != nil:
 			return nil, errUnavailable("checking the call", err)
@@ -112,11 +116,15 @@ func (s *Server) admitCall(ctx context.Context, call *gatewayCall) (*Token, erro
 }
 
 // prepareCall makes every check that needs no database, the cheap ones first.
-func (s *Server) prepareCall(call *gatewayCall) error {
+func (s *Server) prepareCall(ctx context.Context, call *gatewayCall) error {
 	call.api, call.event.gatewayID, call.event.credential = nil, "", ""
+	_, authenticating := s.step(ctx, "authenticate")
 	gateway, credential, err := call.table.identify(call.claim, s.now())
 	if err != nil {
-		return errGatewayUnknown(err)
+		err = errGatewayUnknown(err)
+	}
+	if authenticating.end(err); err != nil {
+		return err
 	}
 	call.event.gatewayID, call.event.credential, call.gateway = gateway.ID, credential, gateway
 	if call.options, err = readVerifyOptions(call.request); err != nil {
@@ -137,7 +145,7 @@ func (s *Server) prepareCall(call *gatewayCall) error {
 	if call.scopes, err = s.neededScopes(call); err != nil {
 		return err
 	}
-	if refused := s.readPresented(call); refused != nil {
+	if refused := s.readPresented(ctx, call); refused != nil {
 		return s.refuseCall(call, refused)
 	}
 	return nil
@@ -167,7 +175,7 @@ func (s *Server) neededScopes(call *gatewayCall) ([]string, error) {
 
 // readPresented is what dpopbind.Middleware checks of a request before it knows
 // the token: RFC 9449 §7.1 and §4.3.
-func (s *Server) readPresented(call *gatewayCall) *dpopbind.Refusal {
+func (s *Server) readPresented(ctx context.Context, call *gatewayCall) *dpopbind.Refusal {
 	header := call.request.Header
 	presented, refused := dpopbind.ReadPresentation(header, call.original.query)
 	if refused != nil {
@@ -178,7 +186,7 @@ func (s *Server) readPresented(call *gatewayCall) *dpopbind.Refusal {
 	case presented.Scheme == "":
 		return dpopbind.RefuseNoToken()
 	case presented.Scheme == dpopbind.SchemeDPoP:
-		return s.readCallProof(call)
+		return s.readCallProof(ctx, call)
 	case !call.api.AllowBearer && !call.api.AllowCertificateBound: // RFC 9449 §7.2
 		return dpopbind.RefuseBearer()
 	case len(header.Values("DPoP")) > 0:
@@ -188,7 +196,7 @@ func (s *Server) readPresented(call *gatewayCall) *dpopbind.Refusal {
 	return nil
 }
 
-func (s *Server) readCallProof(call *gatewayCall) *dpopbind.Refusal {
+func (s *Server) readCallProof(ctx context.Context, call *gatewayCall) *dpopbind.Refusal {
 	raw, err := dpopbind.ProofHeader(call.request.Header)
 	if errors.Is(err, dpopbind.ErrNoProof) {
 		return dpopbind.RefuseMissingProof()
@@ -208,7 +216,9 @@ func (s *Server) readCallProof(call *gatewayCall) *dpopbind.Refusal {
 	if call.nonce == dpopbind.NonceInvalid && (s.requireNonce || call.api.RequireNonce) { // RFC 9449 §9
 		return dpopbind.RefuseNonce()
 	}
-	if err := call.proof.VerifySignature(); err != nil {
+	_, verifying := s.step(ctx, "verify")
+	err = call.proof.VerifySignature()
+	if verifying.end(err); err != nil {
 		return dpopbind.RefuseProof(err)
 	}
 	return nil
@@ -285,7 +295,9 @@ func refuseScopes(call *gatewayCall, t *Token) *dpopbind.Refusal {
 
 // passCall answers that the call may pass, and what the API behind may want to
 // know of its caller.
-func (s *Server) passCall(w http.ResponseWriter, r *http.Request, call *gatewayCall, t *Token) error {
+func (s *Server) passCall(w http.ResponseWriter, r *http.Request, call *gatewayCall, t *Token) (err error) {
+	ctx, answering := s.step(r.Context(), "answer")
+	defer func() { answering.end(err) }()
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Auth-Client-Id", t.ClientID)
@@ -295,7 +307,7 @@ func (s *Server) passCall(w http.ResponseWriter, r *http.Request, call *gatewayC
 		h.Set("X-Auth-Jkt", t.JKT)
 	}
 	if call.options.assertion {
-		assertion, err := s.assertion(r.Context(), call, t)
+		assertion, err := s.assertion(ctx, call, t)
 		if err != nil {
 			return fmt.Errorf("making the assertion: %w", err)
 		}

@@ -3,6 +3,7 @@ package jwks
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -36,6 +37,7 @@ type SealedKey struct {
 type Sealer struct {
 	id    string // of the key that seals
 	aeads map[string]cipher.AEAD
+	prks  map[string][]byte // for what is derived; nothing of the keys is in them
 }
 
 // NewSealer makes a Sealer of keys of SealingKeySize bytes. The first one seals,
@@ -44,7 +46,7 @@ func NewSealer(keys ...[]byte) (*Sealer, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("a sealing key is needed")
 	}
-	s := &Sealer{aeads: map[string]cipher.AEAD{}}
+	s := &Sealer{aeads: map[string]cipher.AEAD{}, prks: map[string][]byte{}}
 	for i, key := range keys {
 		if len(key) != SealingKeySize {
 			return nil, fmt.Errorf("a sealing key has %d bytes, this one has %d", SealingKeySize, len(key))
@@ -59,6 +61,9 @@ func NewSealer(keys ...[]byte) (*Sealer, error) {
 		}
 		id := sealingKeyID(key)
 		s.aeads[id] = aead
+		if s.prks[id], err = hkdf.Extract(sha256.New, key, nil); err != nil {
+			return nil, fmt.Errorf("preparing the sealing key: %w", err)
+		}
 		if i == 0 {
 			s.id = id
 		}
@@ -72,6 +77,21 @@ func NewSealer(keys ...[]byte) (*Sealer, error) {
 func sealingKeyID(key []byte) string {
 	digest := sha256.Sum256(append([]byte("authz sealing key id\x00"), key...))
 	return base64.RawURLEncoding.EncodeToString(digest[:8])
+}
+
+// Derive makes of each sealing key, by its ID, a key of 32 bytes for one purpose
+// (HKDF-SHA-256, RFC 5869, with the purpose as info), which tells nothing of the sealing
+// key or of those for other purposes. That of the key that seals has the name ID.
+func (s *Sealer) Derive(purpose string) (map[string][]byte, error) {
+	derived := map[string][]byte{}
+	for id, prk := range s.prks {
+		key, err := hkdf.Expand(sha256.New, prk, purpose, sha256.Size)
+		if err != nil {
+			return nil, fmt.Errorf("deriving a key of the sealing key: %w", err)
+		}
+		derived[id] = key
+	}
+	return derived, nil
 }
 
 // ID names the sealing key that seals, without revealing it.

@@ -67,6 +67,9 @@ func (s *Set) Published(now time.Time) (document []byte, etag string) {
 	return document, `"` + base64.RawURLEncoding.EncodeToString(digest[:12]) + `"`
 }
 
+// Timeline is that of all keys of the set, opened or not.
+func (s *Set) Timeline() Timeline { return s.timeline }
+
 // Trusts tells whether the set has a key, and it is not revoked there.
 func (s *Set) Trusts(kid string) bool {
 	k := s.keys[kid]

@@ -112,6 +112,7 @@ func TestMigrations(t *testing.T) {
 	t.Parallel()
 	p := cluster(t)
 	for name, check := range map[string]func(*testing.T, string){
+		"IndexTheTrailOfToday":           indexToday,
 		"RunOneByOne":                    runOneByOne,
 		"AgainChangeNothing":             againChangeNothing,
 		"AtOnceAllSucceed":               atOnceAllSucceed,
@@ -430,5 +431,37 @@ func TestOwnerThatIsNotSuperuser(t *testing.T) {
 	}
 	if want := fmt.Sprint(Known()); list(t, owner, `select version::text from authz.schema_version`)[0] != want {
 		t.Errorf("not at version %s", want)
+	}
+}
+
+// Whoever follows the trail would read all of today's events again and again.
+func indexToday(t *testing.T, url string) {
+	conn := connect(t, url)
+	if err := upTo(t.Context(), conn, 11); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `select authz.create_partitions(clock_timestamp())`)
+	exec(t, conn, `select authz.ensure_partition('audit_events', date_trunc('day', now(), 'UTC') - interval '5 days', date_trunc('day', now(), 'UTC') - interval '4 days')`)
+	exec(t, conn, `insert into authz.audit_events (id, at, kind, actor) values (gen_random_uuid(), now(), 'test.test', 'server')`)
+	for range 2 {
+		if err := Up(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	without := list(t, conn, `
+		select to_char((now() at time zone 'UTC')::date - to_date(right(c.relname, 11), 'YYYYMMDD'), 'FM9')
+		from pg_inherits i join pg_class c on c.oid = i.inhrelid
+		where i.inhparent = 'authz.audit_events'::regclass and not exists (select from pg_index x where x.indrelid = c.oid and x.indisvalid)`)
+	if len(without) == 0 || len(without) > 2 || !strings.Contains(strings.Join(without, " "), "5") {
+		t.Errorf("not indexed are the partitions of so many days ago: %q", without)
+	}
+	// One that was begun when it was killed is of no use, and is made anew.
+	exec(t, conn, `update pg_index set indisvalid = false where indexrelid in (select inhrelid from pg_inherits where inhparent = 'authz.audit_events_recorded_in_idx'::regclass)
+		or pg_get_indexdef(indexrelid) like '%audit_events_2%(recorded_in)'`)
+	if err := Up(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	if n := list(t, conn, `select count(*)::text from pg_index where not indisvalid and pg_get_indexdef(indexrelid) like '%audit_events_2%'`)[0]; n != "0" {
+		t.Errorf("%s indexes are good for nothing", n)
 	}
 }

@@ -31,7 +31,10 @@ var ErrLocked = errors.New("a transaction holds what the migration needs, and ha
 // database that is ahead of this build it leaves as it is, and refuses where this
 // build may not use it. It fails with ErrLocked.
 func Up(ctx context.Context, conn *pgx.Conn) error {
-	return upTo(ctx, conn, Known())
+	if err := upTo(ctx, conn, Known()); err != nil {
+		return err
+	}
+	return indexTrail(ctx, conn)
 }
 
 func upTo(ctx context.Context, conn *pgx.Conn, version int32) error {

@@ -90,7 +90,7 @@ func (p *program) clientCommand() *cobra.Command {
 		p.clientCreate(), p.clientList(), p.clientShow(),
 		p.clientSwitch("disable", "Refuse a client, and all tokens it has, from now on", authz.AuditClientDisabled),
 		p.clientSwitch("enable", "Admit a disabled client again; its tokens from before stay inactive", authz.AuditClientEnabled),
-		p.clientRotateSecret(), p.clientSecrets(),
+		p.clientRotateSecret(), p.clientSecrets(), p.clientBehaviour(),
 		p.clientNewKey(), p.clientUpdate(), p.clientEnrolKey(), p.clientKeys(), p.clientRemoveKey(),
 		p.clientDelete())
 }
@@ -210,7 +210,14 @@ func registerClient(ctx context.Context, s *postgres.Store, c *authz.Client) (cl
 	event := operatorEvent(authz.AuditClientCreated)
 	c.CreatedAt = event.At
 	v := viewClient(c)
-	event.Detail = map[string]any{"grants": v.Grants, "introspects": v.Introspects, "allow_bearer": c.AllowBearer, "require_nonce": c.RequireNonce}
+	event.Detail = map[string]any{"grants": v.Grants, "introspects": v.Introspects, "allow_bearer": c.AllowBearer, "require_nonce": c.RequireNonce,
+		"auth_method": c.AuthMethod, "token_format": c.TokenFormat, "dpop_keys": c.DPoPKeys}
+	for _, secret := range c.Secrets {
+		event.Detail["credential"] = secret.Name()
+	}
+	if tls := viewTLS(c); c.TLSName != (authz.CertificateName{}) {
+		event.Detail["tls"] = tls
+	}
 	if c.CertificateBound {
 		event.Detail["certificate_bound"] = true
 	}

@@ -54,15 +54,24 @@ func (c *config) validateClientCerts() error {
 }
 
 func (c *config) clientCertProxies() ([]netip.Prefix, error) {
+	return proxiesOf("ClientCertProxies", c.ClientCertProxies)
+}
+
+func (c *config) trustedProxies() ([]netip.Prefix, error) {
+	return proxiesOf("TrustedProxies", c.TrustedProxies)
+}
+
+// proxiesOf names the variable that is wrong.
+func proxiesOf(field string, list []string) ([]netip.Prefix, error) {
 	var proxies []netip.Prefix
-	for _, text := range c.ClientCertProxies {
+	for _, text := range list {
 		text = strings.TrimSpace(text)
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, badValue("AUTHZ_CLIENT_CERT_PROXIES", text, fieldTag("ClientCertProxies", "desc"))
+			return nil, badValue(variableName(field), text, fieldTag(field, "desc"))
 		}
 		if err := authz.ValidateProxies(p); err != nil {
-			return nil, fmt.Errorf("%w: %w", badValue("AUTHZ_CLIENT_CERT_PROXIES", text, fieldTag("ClientCertProxies", "desc")), err)
+			return nil, fmt.Errorf("%w: %w", badValue(variableName(field), text, fieldTag(field, "desc")), err)
 		}
 		proxies = append(proxies, p)
 	}

@@ -59,6 +59,7 @@ type config struct {
 	TLSClientCert        clientCertMode `split_words:"true" default:"off" desc:"off or request: whether that TLS asks clients for certificates of theirs (mutual TLS); who has none gets in all the same"`
 	TLSClientCAFile      string         `split_words:"true" desc:"the authorities that certificates for tls_client_auth are from, PEM; read again when it changes"`
 	ClientCertProxies    []string       `split_words:"true" desc:"networks, such as 10.1.2.0/28, comma-separated: proxies that end TLS, and whose header Client-Cert (RFC 9440) is believed; nobody else's is"`
+	TrustedProxies       []string       `split_words:"true" desc:"networks, such as 10.1.2.0/28, comma-separated: proxies whose header X-Forwarded-For or Forwarded is believed for a client's address, in the log, the audit trail and the limits of failures; with no clients in them"`
 	MtlsURL              string         `split_words:"true" desc:"where clients with certificates find this server, if not at the issuer URL: https, host and port only"`
 	Profile              profile        `split_words:"true" desc:"fapi2 holds the whole server to the FAPI 2.0 Security Profile: no secrets, no bearer tokens, no RS256"`
 	ProofLifetime        time.Duration  `split_words:"true" default:"60s" desc:"how long a DPoP proof is accepted after its iat: 1s to 10m"`
@@ -73,6 +74,14 @@ type config struct {
 	FailuresPerClient  int           `split_words:"true" default:"60" desc:"failed authentications of a client in a minute that are answered and logged one by one: 1 to 1000000"`
 	FailuresPerAddress int           `split_words:"true" default:"300" desc:"the same from an address, or from an IPv6 /64: 1 to 1000000"`
 	DrainDelay         time.Duration `split_words:"true" default:"0s" desc:"how long it serves on after SIGTERM, not ready, until balancers have noticed: 0s to 5s"`
+
+	TraceParents   []string `split_words:"true" desc:"networks, such as 10.20.0.0/16, comma-separated: peers whose header traceparent is a request's parent where traces are on (OTEL_EXPORTER_OTLP_ENDPOINT); to everyone else's there is a link"`
+	MetricsClients bool     `split_words:"true" default:"false" desc:"true or false: whether metrics have a label with the id of the registered client that they are about"`
+
+	Behaviour              onOff  `split_words:"true" default:"on" desc:"on or off: whether this instance takes part in the analysis of clients' behaviour; one at a time is at it"`
+	AlertWebhook           secret `split_words:"true" desc:"where alerts go: an https URL (http for loopback), the same for all instances; needs the next one"`
+	AlertWebhookSecret     secret `split_words:"true" desc:"signs them: whsec_ and base64 of 24 to 64 random bytes (echo whsec_$(openssl rand -base64 32)); several, comma-separated, while one is replaced: all sign"`
+	AlertWebhookSecretFile string `split_words:"true" desc:"a file to read it from instead"`
 
 	ServiceDocumentation string     `split_words:"true" desc:"a URL for the metadata: where developers read about this server"`
 	LogLevel             slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error"`
@@ -94,6 +103,18 @@ func (f *logFormat) Set(s string) error {
 		return errors.New("json or text")
 	}
 	*f = logFormat(s)
+	return nil
+}
+
+// onOff is empty where nothing was configured.
+type onOff string
+
+// Set is called by envconfig.
+func (o *onOff) Set(s string) error {
+	if s != "on" && s != "off" {
+		return errors.New("on or off")
+	}
+	*o = onOff(s)
 	return nil
 }
 
@@ -291,6 +312,9 @@ func (c *config) validateServe() error {
 	if err := c.validateClientCerts(); err != nil {
 		return err
 	}
+	if _, err := c.trustedProxies(); err != nil {
+		return err
+	}
 	if err := c.validateGateways(); err != nil {
 		return err
 	}
@@ -304,6 +328,9 @@ func (c *config) validateServe() error {
 		return err
 	}
 	if _, err := c.jwksURINetworks(); err != nil {
+		return err
+	}
+	if _, err := c.traceParents(); err != nil {
 		return err
 	}
 	if err := c.validateLimits(); err != nil {

@@ -27,7 +27,7 @@ func unsetAll(t *testing.T) {
 func TestEachFieldIsReadFromTheVariableThatHelpNames(t *testing.T) {
 	values := map[string]string{
 		"slice": "http://a.test,http://b.test", "int": "17", "time.Duration": "42s", "slog.Level": "error",
-		"main.logFormat": "text", "main.nonceMode": "required", "main.signingAlg": "EdDSA", "main.newKeys": "sealed", "main.profile": "fapi2", "main.clientCertMode": "request", "string": "something", "bool": "true", "main.secret": "something",
+		"main.logFormat": "text", "main.nonceMode": "required", "main.onOff": "off", "main.signingAlg": "EdDSA", "main.newKeys": "sealed", "main.profile": "fapi2", "main.clientCertMode": "request", "string": "something", "bool": "true", "main.secret": "something",
 	}
 	fields := 0
 	for f := range reflect.TypeFor[config]().Fields() {
@@ -82,9 +82,12 @@ func TestVariableNamesAreTheDocumentedOnes(t *testing.T) {
 		"AUTHZ_SIGNING_ALG", "AUTHZ_KEY_ROTATION", "AUTHZ_KEY_PUBLISH_AHEAD",
 		"AUTHZ_DPOP_NONCE", "AUTHZ_DPOP_NONCE_SECRET", "AUTHZ_DPOP_NONCE_SECRET_FILE",
 		"AUTHZ_TLS_CERT_FILE", "AUTHZ_TLS_KEY_FILE",
-		"AUTHZ_TLS_CLIENT_CERT", "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_CLIENT_CERT_PROXIES", "AUTHZ_MTLS_URL", "AUTHZ_PROFILE", "AUTHZ_PROOF_LIFETIME", "AUTHZ_CLOCK_SKEW",
+		"AUTHZ_TLS_CLIENT_CERT", "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_CLIENT_CERT_PROXIES", "AUTHZ_TRUSTED_PROXIES", "AUTHZ_MTLS_URL", "AUTHZ_PROFILE", "AUTHZ_PROOF_LIFETIME", "AUTHZ_CLOCK_SKEW",
 		"AUTHZ_JWKS_URI_NETWORKS", "AUTHZ_JWKS_URI_CA_FILE", "AUTHZ_ASSERTION_AUDIENCE_TOKEN_ENDPOINT",
 		"AUTHZ_MAX_CONNECTIONS", "AUTHZ_MAX_IN_FLIGHT", "AUTHZ_FAILURES_PER_CLIENT", "AUTHZ_FAILURES_PER_ADDRESS", "AUTHZ_DRAIN_DELAY",
+		"AUTHZ_TRACE_PARENTS",
+		"AUTHZ_METRICS_CLIENTS",
+		"AUTHZ_BEHAVIOUR", "AUTHZ_ALERT_WEBHOOK", "AUTHZ_ALERT_WEBHOOK_SECRET", "AUTHZ_ALERT_WEBHOOK_SECRET_FILE",
 		"AUTHZ_SERVICE_DOCUMENTATION", "AUTHZ_LOG_LEVEL", "AUTHZ_LOG_FORMAT",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
@@ -136,6 +139,7 @@ func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
 		{"AUTHZ_CLOCK_SKEW", "0s", "1s to 5m"},
 		{"AUTHZ_CLOCK_SKEW", "6m", "1s to 5m"},
 		{"AUTHZ_SERVICE_DOCUMENTATION", "docs", "a URL for the metadata"},
+		{"AUTHZ_BEHAVIOUR", "maybe", "on or off"},
 		{"AUTHZ_SIGNING_ALG", "HS256", "ES256, EdDSA, PS256 or RS256"},
 		{"AUTHZ_KEY_ROTATION", "23h", "24h or more"},
 		{"AUTHZ_KEY_ROTATION", "47h", "twice the next one"},
@@ -145,6 +149,8 @@ func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
 		{"AUTHZ_DPOP_NONCE", "sometimes", "off or required"},
 		{"AUTHZ_JWKS_URI_NETWORKS", "10.20.0.0/16,10.20.0.1", "besides public addresses"},
 		{"AUTHZ_JWKS_URI_NETWORKS", "10.20.0.1/16", "besides public addresses"},
+		{"AUTHZ_TRUSTED_PROXIES", "10.1.2.0/28,10.20.0.1", "believed for a client's address"},
+		{"AUTHZ_TRUSTED_PROXIES", "0.0.0.0/0", "wider than /8"},
 		{"AUTHZ_ASSERTION_AUDIENCE_TOKEN_ENDPOINT", "maybe", "true or false"},
 		{"AUTHZ_MAX_CONNECTIONS", "0", "1 or more"},
 		{"AUTHZ_MAX_CONNECTIONS", "many", "1 or more"},
@@ -154,6 +160,9 @@ func TestBadValueStopsTheStartAndNamesTheVariable(t *testing.T) {
 		{"AUTHZ_FAILURES_PER_ADDRESS", "1000001", "1 to 1000000"},
 		{"AUTHZ_DRAIN_DELAY", "-1s", "0s to 5s"},
 		{"AUTHZ_DRAIN_DELAY", "6s", "0s to 5s"},
+		{"AUTHZ_TRACE_PARENTS", "10.20.0.0/16,10.20.0.1", "peers whose header traceparent"},
+		{"AUTHZ_TRACE_PARENTS", "10.20.0.1/16", "peers whose header traceparent"},
+		{"AUTHZ_METRICS_CLIENTS", "some", "true or false"},
 		{"AUTHZ_LOG_LEVEL", "loud", "debug, info, warn or error"},
 		{"AUTHZ_LOG_FORMAT", "xml", "json or text"},
 	} {
@@ -277,5 +286,55 @@ func TestShellQuoteMakesOneWord(t *testing.T) {
 		if got := shellQuote(text); got != want {
 			t.Errorf("shellQuote(%q) = %s, want %s", text, got, want)
 		}
+	}
+}
+
+func TestBadWebhookIsNotRepeated(t *testing.T) {
+	const good = "whsec_c2VzYW1lc2VzYW1lc2VzYW1lc2VzYW1l"
+	for _, c := range []struct{ url, secret, says string }{
+		{"https://hooks.test/sesame", "", "AUTHZ_ALERT_WEBHOOK_SECRET is not set"},
+		{"", good, "AUTHZ_ALERT_WEBHOOK is not set"},
+		{"http://hooks.test/sesame", good, "http is for loopback hosts only"},
+		{"https://user:sesame@hooks.test/", good, "it has a user"},
+		{"hooks.test/sesame", good, "not an absolute URL"},
+		{"https://hooks.test/sesame", "c2VzYW1l", "does not begin with whsec_"},
+		{"https://hooks.test/sesame", "whsec_c2VzYW1l", "not of 24 to 64 bytes"},
+		{"https://hooks.test/sesame", good + ",whsec_sesame!", "not base64"},
+	} {
+		for _, viaFile := range []bool{false, true} {
+			unsetAll(t)
+			t.Setenv("AUTHZ_ALERT_WEBHOOK", c.url)
+			if viaFile && c.secret != "" {
+				file := filepath.Join(t.TempDir(), "secret")
+				if err := os.WriteFile(file, []byte(c.secret+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				t.Setenv("AUTHZ_ALERT_WEBHOOK_SECRET_FILE", file)
+			} else {
+				t.Setenv("AUTHZ_ALERT_WEBHOOK_SECRET", c.secret)
+			}
+			read, err := readConfig()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = read.watching()
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want %q", err, c.says)
+			}
+			if shown := fmt.Sprintf("%v %+v %#v", err, *read, *read); strings.Contains(shown, "sesame") || strings.Contains(shown, "c2VzYW1l") {
+				t.Errorf("it is in %s", shown)
+			}
+		}
+	}
+	unsetAll(t)
+	t.Setenv("AUTHZ_ALERT_WEBHOOK", "https://hooks.test/sesame")
+	t.Setenv("AUTHZ_ALERT_WEBHOOK_SECRET", good+", "+good)
+	t.Setenv("AUTHZ_BEHAVIOUR", "off")
+	read, err := readConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w, err := read.watching(); err != nil || w.webhook == nil || !w.off {
+		t.Errorf("%+v, %v", w, err)
 	}
 }

@@ -51,6 +51,9 @@ type connection struct {
 type connectionKey struct{}
 
 func newConnections(name string, limit int, closed *prometheus.CounterVec) *connections {
+	for _, why := range []string{"idle", "new"} {
+		closed.WithLabelValues(name, why) // from 0 on, so that the first is seen
+	}
 	return &connections{name: name, limit: limit, closed: closed, all: map[net.Conn]*connection{}, waiting: list.New()}
 }
 

@@ -119,10 +119,12 @@ func (r rotation) run(ctx context.Context, s *postgres.Store) (rotated, error) {
 	if err := r.staysSealed(stored, timeline, at); err != nil {
 		return rotated{}, err
 	}
-	sealed, event, err := authz.MakeSigningKey(r.maker, r.algorithm, at, signsFrom, operatorEvent(authz.AuditKeyCreated).Actor)
+	typed := operatorEvent(authz.AuditKeyCreated)
+	sealed, event, err := authz.MakeSigningKey(r.maker, r.algorithm, at, signsFrom, typed.Actor)
 	if err != nil {
 		return rotated{}, err
 	}
+	event.RemoteAddr = typed.RemoteAddr
 	done := rotated{sealed.KID, r.algorithm, signsFrom, []string{}}
 	var revocations []authz.KeyRevocation
 	for _, k := range stored {

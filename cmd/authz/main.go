@@ -75,7 +75,7 @@ Start with "authz dev", which needs no configuration.`,
 	root.AddCommand(
 		p.devCommand(), p.serveCommand(), p.migrateCommand(), p.databaseCommand(),
 		p.resourceCommand(), p.clientCommand(), p.tokenCommand(), p.keyCommand(),
-		p.dpopKeyCommand(), p.requestCommand(), p.curlCommand(), p.healthcheckCommand(), p.versionCommand(),
+		p.dpopKeyCommand(), p.auditCommand(), p.alertsCommand(), p.requestCommand(), p.curlCommand(), p.healthcheckCommand(), p.versionCommand(),
 	)
 	addExamples(root)
 	return root

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
 	"time"
 
@@ -54,7 +55,9 @@ func operatorEvent(kind authz.AuditKind) authz.AuditEvent {
 	if u, err := user.Current(); err == nil {
 		name = u.Username
 	}
-	return authz.NewAuditEvent(now(), kind, authz.ActorOperator(name))
+	event := authz.NewAuditEvent(now(), kind, authz.ActorOperator(name))
+	event.RemoteAddr, _ = os.Hostname() // where it is typed; "" where nobody knows
+	return event
 }
 
 // about says which thing an error of the Store is about.

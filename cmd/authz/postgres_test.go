@@ -117,12 +117,16 @@ func goneCommand(ts *testscript.TestScript, neg bool, args []string) {
 // sql STATEMENT: runs it as the owner of the script's database, and prints what
 // it returns.
 func sqlCommand(ts *testscript.TestScript, neg bool, args []string) {
-	want(ts, neg, len(args) == 1, "sql STATEMENT")
+	want(ts, neg, len(args) == 1, "sql STATEMENT|FILE")
+	statement := args[0]
+	if text, err := os.ReadFile(ts.MkAbs(args[0])); err == nil {
+		statement = string(text)
+	}
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, ts.Getenv("OWNER_URL"))
 	ts.Check(err)
 	defer conn.Close(ctx)
-	rows, err := conn.Query(ctx, args[0])
+	rows, err := conn.Query(ctx, statement)
 	ts.Check(err)
 	defer rows.Close()
 	for rows.Next() {

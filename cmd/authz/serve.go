@@ -8,14 +8,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 
 	"github.com/cargokey/authz/authz"
+	"github.com/cargokey/authz/internal/audittrail"
 	"github.com/cargokey/authz/jwks"
 	"github.com/cargokey/authz/storage/postgres"
 )
@@ -30,7 +31,8 @@ date. It logs to standard error.
 
 Variables, with their defaults:
 
-` + describeVariables(),
+` + describeVariables() + `
+OpenTelemetry's own variables turn traces on: OTEL_EXPORTER_OTLP_ENDPOINT is enough.`,
 		Example: `  AUTHZ_ISSUER=https://auth.example.com \
   AUTHZ_DATABASE_URL=postgres://authz_app:…@db/authz \
   AUTHZ_KEY_ENCRYPTION_KEY_FILE=/run/secrets/authz-sealing-key authz serve`,
@@ -83,6 +85,10 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	trustedProxies, err := c.trustedProxies()
+	if err != nil {
+		return err
+	}
 	public, internal, err := c.listeners(log)
 	if err != nil {
 		return err
@@ -94,9 +100,17 @@ func (p *program) serve(ctx context.Context) error {
 		return err
 	}
 	defer closeAll(gateways)
+	watching, err := c.watching()
+	if err != nil {
+		return err
+	}
+	traces, err := c.traces(ctx, os.Getenv, log)
+	if err != nil {
+		return err
+	}
 	i := &instance{
 		config: authz.Config{
-			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases, ClientCertificates: certificates,
+			Issuer: c.Issuer, TokenEndpointAliases: c.TokenEndpointAliases, ClientCertificates: certificates, TrustedProxies: trustedProxies,
 			ServiceDocumentation: c.ServiceDocumentation,
 			Profile:              authz.Profile(c.Profile),
 			ProofLifetime:        c.ProofLifetime, ClockSkew: c.ClockSkew, Sealer: sealer, Log: log,
@@ -106,7 +120,8 @@ func (p *program) serve(ctx context.Context) error {
 			InFlight: c.MaxInFlight, FailuresPerClient: c.FailuresPerClient, FailuresPerAddress: c.FailuresPerAddress,
 		},
 		databaseURL: databaseURL, public: public, internal: internal, gateways: gateways,
-		maxConnections: c.MaxConnections, drainDelay: c.DrainDelay,
+		maxConnections: c.MaxConnections, drainDelay: c.DrainDelay, metricsClients: c.MetricsClients, traces: traces,
+		watching: watching,
 	}
 	endHSM, err := c.useHSM(&i.config)
 	if err != nil {
@@ -150,7 +165,10 @@ type instance struct {
 	databaseURL      string
 	public, internal net.Listener
 	gateways         []gatewayListener
+	watching         watching
+	traces           *traces
 	maxConnections   int // of each listener; 0: defaultConnections
+	metricsClients   bool
 	// drainDelay is how long it goes on when it is to stop, and says that it is not ready.
 	drainDelay time.Duration
 	stopped    time.Time // when it was told to
@@ -163,14 +181,18 @@ const startTimeout = 30 * time.Second
 func (i *instance) run(ctx context.Context, ready func() error) error {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	store, err := postgres.Open(starting, i.databaseURL, postgres.AsServer())
+	options := []postgres.Option{postgres.AsServer()}
+	if i.traces != nil {
+		i.config.Traces, options = i.traces.config, append(options, postgres.Traced())
+		defer func() { i.end("traces", i.traces.end) }()
+	}
+	store, err := postgres.Open(starting, i.databaseURL, options...)
 	if err != nil {
 		return err
 	}
 	defer func() { i.end("the database's connections", store.Close) }()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	i.config.Store, i.config.Metrics, i.config.Now = store, authz.NewMetrics(registry), time.Now
+	registry := i.registry(store)
+	i.config.Store, i.config.Now = store, time.Now
 	server, err := authz.New(starting, i.config)
 	if err != nil {
 		return err
@@ -179,11 +201,40 @@ func (i *instance) run(ctx context.Context, ready func() error) error {
 	// Upkeep records who asked for what, and so it ends after the last request
 	// and before the Store is closed.
 	upkeep, endUpkeep := context.WithCancel(context.WithoutCancel(ctx))
+	sealer, err := i.trailSealer(store, registry)
+	if err != nil {
+		endUpkeep()
+		return err
+	}
 	upkept := make(chan struct{})
-	go func() { defer close(upkept); server.Run(upkeep) }()
+	go func() {
+		defer close(upkept)
+		var sealing sync.WaitGroup
+		sealing.Go(func() { sealer.Run(upkeep) })
+		server.Run(upkeep)
+		sealing.Wait()
+	}()
 	defer func() { endUpkeep(); i.end("upkeep", func() { <-upkept }) }()
+	endWatch, err := i.watch(upkeep, store, registry)
+	if err != nil {
+		return err
+	}
+	defer endWatch()
 
-	return i.serve(ctx, server, registry, ready)
+	served := i.serve(ctx, server, registry, ready)
+	go i.traces.end() // beside all else that ends
+	return served
+}
+
+// trailSealer seals the audit trail, where no other instance does.
+func (i *instance) trailSealer(store *postgres.Store, registry *prometheus.Registry) (*audittrail.Sealer, error) {
+	keys, err := audittrail.NewKeys(i.config.Sealer)
+	if err != nil {
+		return nil, err
+	}
+	return audittrail.NewSealer(audittrail.Config{
+		Store: store, Keys: keys, Metrics: audittrail.NewMetrics(registry, time.Now), Log: i.config.Log, Now: time.Now,
+	})
 }
 
 // end does one of the last things, until endTimeout after the server was stopped.

@@ -61,6 +61,9 @@ func measureAll(ctx context.Context, o options, progress io.Writer) (r *report, 
 	if o.fill != nil {
 		return r, b.measureFlat(ctx, r)
 	}
+	if o.against != nil {
+		return r, b.measureAgainst(ctx, r)
+	}
 	if err := b.startFloor(ctx); err != nil {
 		return nil, err
 	}
@@ -104,7 +107,7 @@ func (b *bench) startServer(ctx context.Context, r *report) (err error) {
 	if b.launcher, err = newLauncher(ctx, b.dir, b.o); err != nil {
 		return err
 	}
-	if b.o.fill == nil {
+	if b.o.fill == nil && b.o.against == nil {
 		b.say("timing its start")
 		times, err := b.launcher.startTimes(ctx, b.databaseURL, starts)
 		if err != nil {

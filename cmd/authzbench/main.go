@@ -16,6 +16,9 @@
 // turns with the one on the empty database: the ratio is what full tables cost.
 // Partitions of a day that is over are then dropped under load.
 //
+// With --against there are no floors either: another build, or this one with other
+// variables, takes turns with it, and the ratio is what the change costs.
+//
 // Not measured: TLS, networks, and a Postgres on another machine; without --fill many
 // clients (each kind of request is one client's) and full tables. Requests are made,
 // and proofs are signed, before the clock starts; the load takes its share of the
@@ -95,7 +98,8 @@ type options struct {
 	databaseURL              string // of its database, or of another one on a Postgres that is given
 	serverPID, postgresPID   int
 
-	fill     *amounts          // nil: floors are measured, and not what full tables change
+	fill     *amounts          // nil: it is not measured what full tables change
+	against  *other            // nil: it is not measured against another server
 	settings map[string]string // of the private Postgres
 }
 
@@ -115,6 +119,10 @@ func parseOptions(args []string, errOut io.Writer) (options, error) {
 	})
 	f.Func("fill", "instead of floors, measure what full tables change: on two databases in turn, one of which is filled before with `tokens=10000000,clients=100000,proofs=1000000`, and with events=… and hourly=… of each hour of a day that is over", func(text string) (err error) {
 		o.fill, err = parseAmounts(text)
+		return err
+	})
+	f.Func("against", "instead of floors, measure against another server, in turn: `\"program NAME=value …\"`, another build, or this one with other variables", func(text string) (err error) {
+		o.against, err = parseOther(text)
 		return err
 	})
 	f.Func("setting", "a `name=value` of the private Postgres, any number of times", func(text string) error {
@@ -166,6 +174,9 @@ func (o *options) validate() error {
 	}
 	if o.fill != nil && (o.issuer != "" || o.profile != "") {
 		return errors.New("--fill makes servers and databases of its own: it takes neither --issuer nor --profile")
+	}
+	if o.against != nil && (o.issuer != "" || o.profile != "" || o.fill != nil) {
+		return errors.New("--against makes servers and databases of its own: it takes none of --issuer, --profile and --fill")
 	}
 	if o.issuer == "" {
 		if o.public != "" || o.internal != "" || o.serverPID != 0 {

@@ -27,6 +27,7 @@ type report struct {
 	DPoPAdds          *float64  `json:"dpop_adds_p50_us,omitempty"` // to a token request, at one connection
 	Rows              []result  `json:"rows"`
 	Flat              *flat     `json:"flat,omitempty"`
+	Against           *against  `json:"against,omitempty"`
 	Targets           []target  `json:"targets"`
 }
 
@@ -144,9 +145,12 @@ func (r *report) writeJSON(w io.Writer) error {
 func (r *report) writeTable(w io.Writer) error {
 	fmt.Fprintf(w, "%d CPUs, %s, %s, PostgreSQL %s, synchronous_commit = %s; %d rounds of %g s\n\n",
 		r.CPUs, r.Platform, r.Go, r.Postgres, r.SynchronousCommit, r.Rounds, r.TurnSeconds)
-	if r.Flat != nil {
+	switch {
+	case r.Flat != nil:
 		r.Flat.writeTable(w)
-	} else {
+	case r.Against != nil:
+		r.Against.writeTable(w)
+	default:
 		r.writeRows(w)
 	}
 	fmt.Fprintln(w)

@@ -27,7 +27,8 @@ type launcher struct {
 	dir        string
 	program    string
 	sealingKey string
-	profiler   string // host:port where a server takes orders about its CPU profile; "": none
+	profiler   string   // host:port where a server takes orders about its CPU profile; "": none
+	variables  []string // besides those that every server needs
 	started    int
 }
 
@@ -70,11 +71,11 @@ func (l *launcher) start(ctx context.Context, databaseURL string) (*server, erro
 	}
 	l.started++
 	s := &server{issuer: "http://" + public, public: public, internal: internal, profiler: l.profiler}
-	s.child, err = startChild(l.dir, fmt.Sprintf("server-%d", l.started), l.program, []string{
+	s.child, err = startChild(l.dir, fmt.Sprintf("server-%d", l.started), l.program, append([]string{
 		"AUTHZ_ISSUER=" + s.issuer, "AUTHZ_LISTEN=" + public, "AUTHZ_INTERNAL_LISTEN=" + internal,
 		"AUTHZ_DATABASE_URL=" + databaseURL, "AUTHZ_KEY_ENCRYPTION_KEY=" + l.sealingKey,
 		"PATH=" + os.Getenv("PATH"), profilerVariable + "=" + l.profiler,
-	}, "serve")
+	}, l.variables...), "serve")
 	if err != nil {
 		return nil, err
 	}

@@ -66,5 +66,5 @@ func (r *report) targets() []target {
 	if n := len(r.StartMillis); n > 0 {
 		all = append(all, atMost("from start to ready, the slowest", "s", r.StartMillis[n-1]/1000, 0.5))
 	}
-	return append(all, r.Flat.targets()...)
+	return append(append(all, r.Flat.targets()...), r.Against.targets()...)
 }

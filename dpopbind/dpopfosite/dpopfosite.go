@@ -28,6 +28,7 @@ import (
 	"github.com/ory/fosite"
 
 	"github.com/cargokey/authz/dpopbind"
+	"github.com/cargokey/authz/internal/span"
 )
 
 // TokenType is the token_type of a bound token (RFC 9449 §5).
@@ -83,8 +84,9 @@ var ErrSession = errors.New("dpopfosite: the session does not implement dpopfosi
 // keeps it in the session, and then authenticates the client by next.
 func (d *DPoP) ClientAuthentication(next fosite.ClientAuthenticationStrategy) fosite.ClientAuthenticationStrategy {
 	return func(ctx context.Context, r *http.Request, form url.Values) (fosite.Client, error) {
+		_, checking := span.Begin(ctx, "check")
 		proof, err := d.check(r.Header)
-		if err != nil {
+		if endSpan(checking, err); err != nil {
 			return nil, refuse(err)
 		}
 		if proof != nil {
@@ -104,6 +106,15 @@ func (d *DPoP) ClientAuthentication(next fosite.ClientAuthenticationStrategy) fo
 		}
 		return next(ctx, r, form)
 	}
+}
+
+// endSpan ends what fosite's spans of a request are traced with: nothing, where the
+// request's context has no span.
+func endSpan(s span.Span, err error) {
+	if err != nil {
+		s.Fail("invalid_dpop_proof")
+	}
+	s.End()
 }
 
 // check returns nil without an error only where there is no DPoP header at all.
@@ -146,7 +157,9 @@ func (h *handler) HandleTokenEndpointRequest(ctx context.Context, request fosite
 		if err := h.dpop.checkNonce(ctx, request, proof); err != nil {
 			return err
 		}
-		if err := proof.VerifySignature(); err != nil {
+		_, verifying := span.Begin(ctx, "verify")
+		err := proof.VerifySignature()
+		if endSpan(verifying, err); err != nil {
 			return refuse(err)
 		}
 	}

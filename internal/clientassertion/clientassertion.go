@@ -65,6 +65,14 @@ const (
 	CheckSignature Check = "signature"
 )
 
+// Checks returns every Check.
+func Checks() []Check {
+	return []Check{
+		CheckFormat, CheckJSON, CheckTyp, CheckCrit, CheckAlg, CheckKID, CheckIss, CheckSub, CheckAud,
+		CheckExp, CheckIAT, CheckNBF, CheckJTI, CheckKey, CheckSignature,
+	}
+}
+
 // Error is the refusal of an assertion: a sentence for its sender, with nothing of
 // the assertion in it.
 type Error struct {

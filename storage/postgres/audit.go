@@ -64,13 +64,21 @@ func eventValues(e authz.AuditEvent) []any {
 	if e.JTI != (authz.JTI{}) {
 		jti = [16]byte(e.JTI)
 	}
-	var detail any
-	if e.Detail != nil {
-		detail = e.Detail
-	}
 	return []any{
 		[16]byte(e.ID), e.At, string(e.Kind), e.Actor, orNull(e.ClientID), orNull(e.Resource),
-		jti, orNull(e.JKT), orNull(e.RequestID), orNull(e.RemoteAddr), detail,
+		jti, orNull(e.JKT), orNull(e.RequestID), orNull(e.RemoteAddr), detailValue(e),
+	}
+}
+
+// detailValue is what pgx takes for jsonb: a string as the JSON that it is.
+func detailValue(e authz.AuditEvent) any {
+	switch {
+	case e.DetailJSON != "":
+		return e.DetailJSON
+	case e.Detail != nil:
+		return e.Detail
+	default:
+		return nil
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cargokey/authz/authz"
 )
 
@@ -56,4 +58,11 @@ func ActiveTokenArgs(digest authz.Digest, gateway authz.Caller, now time.Time) [
 // AdmitCallArgs are the parameters for one call alone.
 func AdmitCallArgs(call authz.Call, now time.Time) []any {
 	return admitCallsArgs([]admitting{{call, now}})
+}
+
+// AdvanceFollower moves a follower on in a transaction of its own.
+func (s *Store) AdvanceFollower(ctx context.Context, name, holder string, from, to authz.TrailPosition) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		return advanceFollower(ctx, tx, name, holder, from, to)
+	})
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cargokey/authz/internal/span"
 )
 
 // group joins what many requests ask at the same time into one statement: while one
@@ -27,6 +29,8 @@ type group[Q, A any] struct {
 	apart func(Q) (name [32]byte, ok bool)
 	// alike tells whether two questions may share a statement.
 	alike func(a, b Q) bool
+	// traced is what its statements are in traces; "": they are in none.
+	traced string
 
 	mu       sync.Mutex
 	waiting  []*question[Q, A]
@@ -42,6 +46,8 @@ type question[Q, A any] struct {
 	answer A
 	err    error
 	done   chan struct{}
+	// asker is the request's span, and waits one of its own until a statement begins.
+	asker, waits span.Span
 }
 
 const (
@@ -77,6 +83,9 @@ func (g *group[Q, A]) ask(ctx context.Context, ask Q) (A, error) {
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
+	if g.traced != "" {
+		q.asker = span.Of(ctx)
+	}
 	g.mu.Lock()
 	switch {
 	case g.closed:
@@ -89,7 +98,8 @@ func (g *group[Q, A]) ask(ctx context.Context, ask Q) (A, error) {
 		g.ends()
 		return q.answer, q.err
 	}
-	q.done = make(chan struct{})
+	q.done, q.waits = make(chan struct{}), q.asker.Begin("wait")
+	defer q.waits.End()
 	if len(g.waiting) == 0 {
 		g.patience.Reset(groupPatience)
 	}
@@ -210,6 +220,12 @@ func (g *group[Q, A]) answer(ctx context.Context, batch []*question[Q, A]) error
 }
 
 func (g *group[Q, A]) askAll(ctx context.Context, batch []*question[Q, A]) (err error) {
+	ctx, spans := g.spans(ctx, batch)
+	defer func() {
+		for _, s := range spans {
+			endSpan(s, err)
+		}
+	}()
 	defer func() {
 		if p := recover(); p != nil { // here nobody else would, and the process would end
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())

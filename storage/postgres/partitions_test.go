@@ -27,7 +27,7 @@ func partitions(t testing.TB, admin *pgx.Conn) []string {
 
 // partitionOf is the name of the partition of a moment.
 func partitionOf(family string, at time.Time) string {
-	if family == "audit_events" {
+	if strings.HasPrefix(family, "audit_") {
 		at = at.UTC().Truncate(24 * time.Hour)
 	}
 	return family + at.UTC().Format("_20060102_15")
@@ -36,7 +36,7 @@ func partitionOf(family string, at time.Time) string {
 func makePartition(t testing.TB, admin *pgx.Conn, family string, at time.Time) {
 	t.Helper()
 	width := time.Hour
-	if family == "audit_events" {
+	if strings.HasPrefix(family, "audit_") {
 		width = 24 * time.Hour
 	}
 	from := at.UTC().Truncate(width)
@@ -60,7 +60,9 @@ func TestPartitionsReachFromTheHourBeforeToTheHoursAhead(t *testing.T) {
 		}
 	}
 	for d := -1; d <= 2; d++ {
-		want = append(want, partitionOf("audit_events", now.AddDate(0, 0, d)))
+		for _, family := range []string{"audit_events", "audit_seals"} {
+			want = append(want, partitionOf(family, now.AddDate(0, 0, d)))
+		}
 	}
 	slices.Sort(want)
 	for _, s := range []*postgres.Store{odd, store} {

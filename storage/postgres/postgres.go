@@ -43,6 +43,7 @@ type Option func(*opening)
 // opening is what Open goes by.
 type opening struct {
 	*pgxpool.Config
+	traced bool
 	serves bool // and so takes no copy for the database that it is a copy of
 }
 
@@ -74,6 +75,9 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	primaries.onlyFrom(config.ConnConfig)
 	primaries.survey(ctx, config.ConnConfig)
 	config.BeforeConnect = primaries.choose
+	if how.traced {
+		config.ConnConfig.Tracer = statementTracer{}
+	}
 	// The schema is looked at over a connection without AsServer, whose role
 	// exists only once the schema does.
 	pooled, err := probe(ctx, config.ConnConfig, how.serves)
@@ -116,6 +120,9 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	s.records = newGroup(s.recordTokens, issueName)
 	s.lookups = newGroup(s.activeTokens, nil)
 	s.lookups.alike = sameCaller
+	if how.traced {
+		s.calls.traced, s.records.traced, s.lookups.traced = "admit calls", "record tokens", "look up tokens"
+	}
 	return s, nil
 }
 
@@ -148,6 +155,9 @@ func checkDatabase(ctx context.Context, conn *pgx.Conn, serves bool) error {
 	_, err = readDatabase(ctx, conn)
 	return err
 }
+
+// PoolStat tells of the connections.
+func (s *Store) PoolStat() *pgxpool.Stat { return s.pool.Stat() }
 
 // Close waits for what is under way and closes all connections.
 func (s *Store) Close() {
@@ -204,7 +214,7 @@ func (s *Store) Maintain(ctx context.Context, now time.Time) error {
 	if _, err := s.pool.Exec(ctx, createPartitionsSQL, now); err != nil {
 		return fmt.Errorf("creating partitions: %w", err)
 	}
-	for _, family := range []string{"tokens", "spent_proofs", "audit_events"} {
+	for _, family := range []string{"tokens", "spent_proofs", "audit_events", "audit_seals"} {
 		for dropped := true; dropped; {
 			if err := s.pool.QueryRow(ctx, dropPartitionSQL, family, now).Scan(&dropped); err != nil {
 				return fmt.Errorf("dropping an old partition of %s: %w", family, err)

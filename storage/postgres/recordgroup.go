@@ -125,7 +125,7 @@ func recordTokensArgs(issues []authz.Issue) ([]any, error) {
 		eventIDs[i], eventAts[i], kinds[i], actors[i] = e.ID, e.At, string(e.Kind), e.Actor
 		eventClients[i], eventResources[i], eventJTIs[i], eventJKTs[i] = e.ClientID, e.Resource, e.JTI, e.JKT
 		requestIDs[i], addresses[i] = e.RequestID, e.RemoteAddr
-		if e.Detail != nil {
+		if details[i] = e.DetailJSON; details[i] == "" && e.Detail != nil {
 			detail, err := json.Marshal(e.Detail)
 			if err != nil {
 				return nil, fmt.Errorf("encoding the detail of an event: %w", err)

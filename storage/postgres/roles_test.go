@@ -42,6 +42,19 @@ func forbidden(partition string) []string {
 		`insert into authz.audit_events (id, at, kind, actor) values (gen_random_uuid(), now(), 'a.b', '') returning id`,
 		`truncate authz.audit_events`,
 		`copy authz.audit_events to stdout`,
+		`insert into authz.audit_events (id, at, kind, actor, recorded_in) values (gen_random_uuid(), now(), 'a.b', 'x', 1)`,
+		`select from authz.audit_seals`,
+		`insert into authz.audit_seals (sealed_at) values (now())`,
+		`update authz.audit_seals set digest = ''`,
+		`delete from authz.audit_seals`,
+		`update authz.followers set recorded_in = 0`,
+		`select from authz.followers`,
+		`insert into authz.followers (name) values ('mine')`,
+		`update authz.audit_retention set keep_days = 1`,
+		`select from authz.audit_retention`,
+		`update authz.audit_positions set added = 0`,
+		`select authz.note_dropped('tokens', '', now())`,
+		`select authz.raise_positions()`,
 		// Registrations.
 		`insert into authz.clients default values`,
 		`update authz.clients set disabled_at = null`,
@@ -121,6 +134,16 @@ func forbidden(partition string) []string {
 		`insert into authz.signing_keys default values`,
 		`select from authz.signing_keys for update`,
 		`delete from authz.signing_keys`,
+		// What the analysis of behaviour has raised.
+		`update authz.alerts set acknowledged_at = now(), open = false`,
+		`update authz.alerts set seen = ''`,
+		`insert into authz.alerts (id, acknowledged_by) values ('a', 'b')`,
+		`delete from authz.alerts`,
+		`truncate authz.alerts`,
+		`delete from authz.alert_deliveries`,
+		`update authz.alert_deliveries set client_id = ''`,
+		`delete from authz.dpop_key_owners`,
+		`truncate authz.client_baselines`,
 		// Functions that are not the server's to call.
 		`select authz.ensure_partition('tokens', now(), now())`,
 		`select authz.uuidv7_floor(now())`,
@@ -165,7 +188,13 @@ func TestServersRoleMayDoNothingButItsWork(t *testing.T) {
 	}
 	// What it may do with the tables, all of it.
 	want := []string{
-		"client_dpop_keys SELECT", "client_secrets SELECT", "clients SELECT", "gateway_resources SELECT", "gateway_revision SELECT", "grants SELECT", "oldest_build SELECT",
+		"alert_deliveries SELECT", "alert_deliveries.attempts UPDATE", "alert_deliveries.delivered_at UPDATE", "alert_deliveries.due_at UPDATE",
+		"alerts SELECT", "alerts.last_at UPDATE", "alerts.open UPDATE", "alerts.times UPDATE",
+		"behaviour_state SELECT", "behaviour_state.fleet UPDATE", "behaviour_state.number UPDATE",
+		"client_baselines DELETE", "client_baselines INSERT", "client_baselines SELECT", "client_baselines.summary UPDATE", "client_baselines.updated_at UPDATE",
+		"client_dpop_keys SELECT", "client_secrets SELECT", "clients SELECT",
+		"dpop_key_owners INSERT", "dpop_key_owners SELECT", "dpop_key_owners.client_id UPDATE", "dpop_key_owners.first_shown UPDATE", "dpop_key_owners.last_shown UPDATE",
+		"gateway_resources SELECT", "gateway_revision SELECT", "grants SELECT", "oldest_build SELECT",
 		"resource_base_urls SELECT", "resource_scopes SELECT", "resources SELECT", "revoked_dpop_keys SELECT", "routes SELECT", "schema_version SELECT", "signing_keys SELECT",
 		"spent_proofs INSERT", "spent_proofs SELECT", "tokens INSERT", "tokens SELECT", "tokens.revoked_at UPDATE",
 	}
@@ -175,7 +204,9 @@ func TestServersRoleMayDoNothingButItsWork(t *testing.T) {
 		select table_name || '.' || column_name || ' ' || privilege_type from information_schema.role_column_grants
 		where grantee = 'authz_server' and privilege_type = 'UPDATE'
 		order by 1`))
-	same(t, []string{"add_first_signing_key", "add_next_signing_key", "create_partitions", "database_state", "drop_old_partition", "enrol_endorsed_dpop_key", "enrol_first_dpop_key", "has_partitions"}, list[string](t, admin, `
+	same(t, []string{"add_first_signing_key", "add_next_signing_key", "advance_follower", "create_partitions", "database_state",
+		"drop_old_partition", "enrol_endorsed_dpop_key", "enrol_first_dpop_key", "follow", "forget_alerts", "forget_key_owners", "has_partitions", "last_seal",
+		"oldest_after", "read_audit"}, list[string](t, admin, `
 		select routine_name::text from information_schema.role_routine_grants where grantee = 'authz_server' order by 1`))
 }
 

@@ -89,12 +89,8 @@ func (s *Store) RevokeToken(ctx context.Context, digest authz.Digest, owner auth
 
 func revokeTokenArgs(digest authz.Digest, owner authz.Caller, event authz.AuditEvent) []any {
 	from, to := revocableRange(event.At)
-	var detail any
-	if event.Detail != nil {
-		detail = event.Detail
-	}
 	return []any{digest[:], from, to, event.At, owner.ClientID,
-		[16]byte(event.ID), string(event.Kind), event.Actor, orNull(event.RequestID), orNull(event.RemoteAddr), detail, event.At.Add(-clockDisagreement),
+		[16]byte(event.ID), string(event.Kind), event.Actor, orNull(event.RequestID), orNull(event.RemoteAddr), detailValue(event), event.At.Add(-clockDisagreement),
 		owner.Revision}
 }
 

@@ -26,15 +26,18 @@ func eventsAsTheyAre(t *testing.T, w *world) {
 	bare := authz.NewAuditEvent(w.now.Add(-time.Hour), authz.AuditTokenIntrospected, authz.ActorServer)
 	empty := authz.NewAuditEvent(w.now, authz.AuditTokenIntrospected, authz.ActorServer)
 	empty.Detail = map[string]any{}
+	encoded := authz.NewAuditEvent(w.now, authz.AuditTokenRefused, authz.ActorServer)
 	for _, s := range []authz.Store{w.Operator, w.Servers[0], w.Servers[1]} {
+		encoded.ID, encoded.DetailJSON, encoded.Detail = authz.NewJTI(w.now), `{"reason": "a \"quote\"", "times": 3}`, map[string]any{"not": "this"}
 		counted.ID, full.ID, bare.ID, empty.ID = authz.NewJTI(w.now), authz.NewJTI(w.now), authz.NewJTI(w.now), authz.NewJTI(w.now)
 		before := byID(w.Events(t))
-		must(t, s.RecordEvents(t.Context(), []authz.AuditEvent{counted, full, bare, empty}))
+		must(t, s.RecordEvents(t.Context(), []authz.AuditEvent{counted, full, bare, empty, encoded}))
+		encoded.DetailJSON, encoded.Detail = "", map[string]any{"reason": `a "quote"`, "times": float64(3)}
 		after := byID(w.Events(t))
-		if len(after) != len(before)+4 {
+		if len(after) != len(before)+5 {
 			t.Errorf("%d events were added", len(after)-len(before))
 		}
-		for _, e := range []authz.AuditEvent{counted, full, bare, empty} {
+		for _, e := range []authz.AuditEvent{counted, full, bare, empty, encoded} {
 			same(t, e, after[e.ID])
 		}
 	}

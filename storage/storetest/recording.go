@@ -198,6 +198,16 @@ func issuedEvent(t *testing.T, w *world) {
 	for _, i := range []authz.Issue{full, bare} {
 		w.writes(t, func() error { return w.Servers[0].RecordToken(t.Context(), i) }, i.Event)
 	}
+	// As the server writes it: recorded among others, and by a statement of its own.
+	for _, asserted := range []bool{false, true} {
+		encoded := w.issue()
+		if asserted {
+			encoded.Assertion = &authz.Spending{Digest: randomDigest(), IssuedAt: w.now.Truncate(time.Second), Window: window}
+		}
+		found := encoded.Event
+		encoded.Event.DetailJSON, encoded.Event.Detail = `{"scope": "read write"}`, nil
+		w.writes(t, func() error { return w.Servers[0].RecordToken(t.Context(), encoded) }, found)
+	}
 }
 
 func cancelled(t *testing.T, w *world) {
