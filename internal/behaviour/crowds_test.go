@@ -77,6 +77,20 @@ func TestAPlatformWhoseAddressChangesIsToldOnce(t *testing.T) {
 	}
 }
 
+func TestAServerThatSeesOtherAddressesThanBeforeTellsItOnce(t *testing.T) {
+	w, at := settledFleet(t, 50)
+	var alerts []behaviour.Alert
+	for i := range 50 {
+		e := ofClient(i, at+time.Duration(i)*10*time.Second)
+		e.Network = netip.MustParsePrefix(fmt.Sprintf("10.%d.%d.0/24", i, i))
+		alerts = append(alerts, w.Observe(e)...)
+	}
+	alerts = append(alerts, w.Tick(start.Add(at+time.Hour))...)
+	if len(alerts) != 1 || alerts[0].Kind != behaviour.NewNetwork || alerts[0].Other == "" {
+		t.Errorf("%v", kinds(alerts))
+	}
+}
+
 // A thief who has emptied a store of secrets has the keys of none.
 func TestAThiefOfManyClientsIsToldOfForEachUpToEight(t *testing.T) {
 	w, at := settledFleet(t, 50)

@@ -46,10 +46,9 @@ func (p *play) act(from, to time.Duration) {
 		if t.at < from || t.at >= to {
 			continue
 		}
-		if p.sign == 0 {
+		if p.c.tell(t.at, t.event) && p.sign == 0 {
 			p.sign = t.at
 		}
-		p.c.tell(t.at, t.event)
 	}
 }
 

@@ -35,10 +35,12 @@ func (s *sight) burst() {
 		return
 	}
 	limit5, limit60 := b.burstLimits(s.at)
-	if five <= limit5 && inHour <= limit60 {
+	share := max(five*100/limit5, inHour*100/limit60)
+	if share <= 50 {
 		return
 	}
-	if s.crowded("burst", max(five*100/limit5, inHour*100/limit60) > 400) {
+	// Those that nearly burst are of the crowd too.
+	if s.crowded("burst", share > 400) || share <= 100 {
 		return
 	}
 	if _, ok := b.may(Burst, "", s.at, hour); ok {
