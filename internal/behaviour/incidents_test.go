@@ -76,7 +76,7 @@ func (w *world) plant(n int) {
 		if i >= 3*len(kinds) {
 			kind = kinds[w.r.IntN(len(kinds))]
 		}
-		for {
+		for range 100 * len(w.clients) { // a small world may have none
 			c := w.clients[w.r.IntN(len(w.clients))]
 			if used[c] || !w.fits(kind, c) {
 				continue
@@ -142,7 +142,10 @@ func (p *play) prepare(used map[*client]bool) {
 		p.driftPlay()
 		return
 	case behaviour.SharedKey:
-		for p.other == nil || used[p.other] || p.other.begins > 0 {
+		for range 100 * len(w.clients) {
+			if p.other != nil && !used[p.other] && p.other.begins == 0 {
+				break
+			}
 			p.other = w.clients[r.IntN(len(w.clients))]
 		}
 		used[p.other] = true

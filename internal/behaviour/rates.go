@@ -36,7 +36,7 @@ func (s *sight) burst() {
 	}
 	limit5, limit60 := b.burstLimits(s.at)
 	share := max(five*100/limit5, inHour*100/limit60)
-	if share <= 50 {
+	if share <= 80 {
 		return
 	}
 	// Those that nearly burst are of the crowd too.
@@ -106,7 +106,7 @@ func (s *sight) badProof(reason int) {
 	run := b.bad.last(10)
 	b.badPeaks.note(run)
 	limit := max(badFloor, 3*b.badPeaks.highest())
-	if b.activeDays < learned { // it is still being written
+	if s.at-b.Since.Unix() < 7*day { // it is still being written
 		limit = max(limit, 3*badFloor)
 	}
 	if run < limit || s.crowded("bad proofs", run > 10*limit) {
