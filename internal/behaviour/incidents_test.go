@@ -241,6 +241,11 @@ func (p *play) script() {
 	}
 	at := p.from
 	for range times {
+		for _, o := range p.w.outages {
+			if at >= o[0] && at < o[1] {
+				at = o[1] + time.Duration(r.Int64N(int64(time.Minute))) // a thief waits for its end too
+			}
+		}
 		p.tricks = append(p.tricks, trick{at, e})
 		at += gap/2 + time.Duration(r.Int64N(int64(gap)))
 	}
