@@ -271,6 +271,27 @@ func TestFindingsThatTheDatabaseNeverTakesAreToldApart(t *testing.T) {
 	}
 }
 
+// The next partition may come in a moment.
+func TestFindingsAreNotToBlameForAPartitionThatIsMissing(t *testing.T) {
+	t.Parallel()
+	server, owner, admin := behaviourStores(t)
+	a := newAnalyst(t, server, "one")
+	f := a.finds()
+	f.Alerts = []watch.Raised{raised(shop, behaviour.NewKey, "k", clock())}
+	f.At = clock().AddDate(0, 0, 30) // which nothing is there for yet
+	_, err := server.KeepFindings(t.Context(), f)
+	if err == nil || errors.Is(err, watch.ErrUnkeepable) {
+		t.Errorf("without a partition: %v", err)
+	}
+	day := f.At.UTC().Truncate(24 * time.Hour)
+	_, err = admin.Exec(t.Context(), `select authz.ensure_partition('audit_events', $1, $2)`, day, day.AddDate(0, 0, 1))
+	must(t, err)
+	a.keep(f)
+	if all, err := owner.Alerts(t.Context(), postgres.AlertFilter{}); err != nil || len(all) != 1 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
 func TestKeysOfClientsThatAreGoneAreNobodys(t *testing.T) {
 	t.Parallel()
 	server, owner, admin := behaviourStores(t)
