@@ -70,7 +70,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception 'alert % does not become less or older', old.id using errcode = 'check_violation';
+  raise exception 'alert % does not become less or older', old.id
+    using errcode = 'check_violation', constraint = 'alerts_keep_growing';
 end
 $$;
 create trigger alerts_keep_growing before update on authz.alerts
