@@ -151,3 +151,26 @@ func TestANewClientIsLearnedAndItsThievesAreToldOf(t *testing.T) {
 		}
 	}
 }
+
+func TestACrowdOfStrangersHidesNoClientsOwnBadProofs(t *testing.T) {
+	w, at := behaviour.New(behaviour.Config{}), time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+	var found []behaviour.Alert
+	see := func(e behaviour.Event) { e.At = at; found = append(found, w.Observe(e)...) }
+	for range 15 * 24 { // so that each has a baseline
+		for c := range 12 {
+			see(behaviour.Event{Kind: behaviour.TokenIssued, Authenticated: true, ClientID: fmt.Sprint("client-", c), JKT: fmt.Sprint("key-", c)})
+		}
+		at = at.Add(time.Hour)
+	}
+	found = nil
+	for range 60 {
+		for c := range 12 {
+			see(behaviour.Event{Kind: behaviour.TokenRefused, Authenticated: c == 0, ClientID: fmt.Sprint("client-", c), Reason: "signature"})
+		}
+		at = at.Add(2 * time.Second)
+	}
+	found = append(found, w.Tick(at.Add(5*time.Minute))...)
+	if len(found) != 1 || found[0].Kind != behaviour.BadProofs || found[0].ClientID != "client-0" {
+		t.Errorf("%+v", found)
+	}
+}

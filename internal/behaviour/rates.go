@@ -56,8 +56,11 @@ func (s *sight) crowded(what string, far bool) bool {
 	if s.w.fleet.crowd(what, s.b.ClientID, s.at, crowdWithin) < crowdOf || far {
 		return false
 	}
-	kind := map[string]AlertKind{"burst": Burst, "replays": ReplayedProof, "bad proofs": BadProofs}[what]
-	s.w.fleet.take(func(a *Alert) bool { return a.Kind == kind && a.Subject == "" })
+	kind, subject := map[string]AlertKind{"burst": Burst, "replays": ReplayedProof, ofClients: BadProofs, ofAnybody: BadProofs}[what], ""
+	if what == ofAnybody {
+		subject = ofAnybody
+	}
+	s.w.fleet.take(func(a *Alert) bool { return a.Kind == kind && a.Subject == subject })
 	return true
 }
 
@@ -92,8 +95,18 @@ func (s *sight) refused() {
 	}
 }
 
+// Crowds of those who have authenticated, and of anybody who names clients, are two:
+// nobody who has no credentials makes it look as if many clients fail.
+const (
+	ofClients = "bad proofs"
+	ofAnybody = "bad proofs of anybody"
+)
+
 func (s *sight) badProof(reason int) {
-	b := s.b
+	b, crowd, subject := s.b, ofClients, ""
+	if !s.e.Authenticated {
+		crowd, subject = ofAnybody, ofAnybody
+	}
 	if b.bad.at < s.at/minute-10 { // a new run
 		b.reasons = [len(badReasons)]uint32{}
 	}
@@ -109,11 +122,11 @@ func (s *sight) badProof(reason int) {
 	if s.at-b.Since.Unix() < 7*day { // it is still being written
 		limit = max(limit, 3*badFloor)
 	}
-	if run < limit || s.crowded("bad proofs", run > 10*limit) {
+	if run < limit || s.crowded(crowd, run > 10*limit) {
 		return
 	}
-	if _, ok := b.may(BadProofs, "", s.at, hour); ok {
-		a := s.alert(BadProofs, "")
+	if subject, ok := b.may(BadProofs, subject, s.at, hour); ok {
+		a := s.alert(BadProofs, subject)
 		s.badProofsText(&a)
 		s.w.hold(a, s.at+crowdHeld)
 	}
