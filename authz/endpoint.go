@@ -10,8 +10,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/cargokey/authz/dpopbind"
-	"github.com/cargokey/authz/internal/clientassertion"
 	"github.com/cargokey/authz/internal/span"
 )
 
@@ -160,13 +158,8 @@ func (s *Server) finish(ctx context.Context, ev *event, a *attempt) {
 			level = slog.LevelError
 		}
 	}
-	var proofErr *dpopbind.ProofError
-	if ev.err != nil && errors.As(ev.err, &proofErr) {
-		attrs = append(attrs, slog.String("check", string(proofErr.Check)))
-	}
-	var assertionErr *clientassertion.Error
-	if ev.err != nil && errors.As(ev.err, &assertionErr) {
-		attrs = append(attrs, slog.String("check", string(assertionErr.Check)))
+	if ev.err != nil && ev.err.check() != "" {
+		attrs = append(attrs, slog.String("check", ev.err.check()))
 	}
 	s.log.LogAttrs(ctx, level, "request", attrs...)
 }

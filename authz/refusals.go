@@ -218,20 +218,33 @@ func (ev *event) offset() (time.Duration, bool) {
 // reason says why a request is refused, of a closed set: the check of its proof or, by
 // "assertion_" and its name, of its assertion, or else the error's code.
 func (e *oauthError) reason() string {
+	check := e.check()
+	var assertion *clientassertion.Error
+	switch {
+	case check == "":
+		return e.code
+	case errors.As(e, &assertion) || errors.Is(e, ErrAssertionSpent):
+		return "assertion_" + check
+	default:
+		return check
+	}
+}
+
+// check is the check of the proof or the assertion that failed, "missing" and "replay"
+// among them; "": it is something else.
+func (e *oauthError) check() string {
 	var proof *dpopbind.ProofError
 	var assertion *clientassertion.Error
 	switch {
 	case errors.As(e, &assertion):
-		return "assertion_" + string(assertion.Check)
-	case errors.Is(e, ErrAssertionSpent):
-		return "assertion_replay"
+		return string(assertion.Check)
 	case errors.As(e, &proof):
 		return string(proof.Check)
 	case errors.Is(e, dpopbind.ErrNoProof):
 		return "missing"
-	case errors.Is(e, ErrProofSpent):
+	case errors.Is(e, ErrProofSpent), errors.Is(e, ErrAssertionSpent):
 		return string(dpopbind.CheckReplay)
 	default:
-		return e.code
+		return ""
 	}
 }

@@ -54,7 +54,7 @@ func (e *retiredSecret) Error() string {
 // none of it.
 func (s *Server) noteRetiredSecret(ev *event, used *retiredSecret) {
 	s.metrics.retiredSecrets.WithLabelValues(s.metrics.client(used.clientID)).Inc()
-	s.tally.sight(sighting{kind: AuditRetiredSecretUsed, clientID: used.clientID, what: used.name}, func() AuditEvent {
+	s.tally.sight(sighting{kind: AuditRetiredSecretUsed, clientID: used.clientID, what: used.name + " from " + ev.remote}, func() AuditEvent {
 		e := NewAuditEvent(s.now(), AuditRetiredSecretUsed, ActorServer) // nobody has proven to be the client
 		e.ClientID, e.RequestID, e.RemoteAddr = used.clientID, ev.requestID, ev.remote
 		e.Detail = map[string]any{

@@ -240,7 +240,13 @@ func (s *sight) fromKnown() bool {
 
 func (s *sight) retiredSecret() {
 	s.b.hours.add(s.at, 0, s.times)
-	if subject, ok := s.b.may(RetiredSecret, s.e.Credential, s.at, hour); ok {
+	// From where nobody expects it, it is another matter than from a place of the client's
+	// own, and no folding of the two hides it.
+	subject := s.e.Credential
+	if !s.fromKnown() {
+		subject += " from " + s.e.Network.String()
+	}
+	if subject, ok := s.b.may(RetiredSecret, subject, s.at, hour); ok {
 		a := s.alert(RetiredSecret, subject)
 		s.retiredSecretText(&a)
 		s.raise(a)
