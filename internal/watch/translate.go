@@ -11,7 +11,8 @@ import (
 	"github.com/cargokey/authz/internal/behaviour"
 )
 
-// kinds are the events of the trail that matter here.
+// kinds are the events of the trail that matter here. That a client is disabled or
+// enabled explains nothing of what it does then.
 var kinds = map[authz.AuditKind]behaviour.Kind{
 	authz.AuditTokenIssued:            behaviour.TokenIssued,
 	authz.AuditTokenRefused:           behaviour.TokenRefused,
@@ -22,9 +23,7 @@ var kinds = map[authz.AuditKind]behaviour.Kind{
 	authz.AuditDPoPKeyEnrolled:        behaviour.KeyEnrolled,
 	authz.AuditClientCreated:          behaviour.ClientChanged,
 	authz.AuditClientUpdated:          behaviour.ClientChanged,
-	authz.AuditClientDisabled:         behaviour.ClientChanged,
-	authz.AuditClientEnabled:          behaviour.ClientChanged,
-	authz.AuditSecretRotated:          behaviour.ClientChanged,
+	authz.AuditSecretRotated:          behaviour.CredentialChanged, // and neither its grants nor its policy
 	authz.AuditClientDeleted:          behaviour.ClientDeleted,
 }
 
@@ -43,6 +42,10 @@ type detail struct {
 	Authenticated bool   `json:"authenticated"`
 	Times         int64  `json:"times"`
 	Limited       int64  `json:"limited"`
+
+	// Of client.updated: what it authenticates by is replaced, and nothing else.
+	Keys    json.RawMessage `json:"keys"`
+	JWKSURI json.RawMessage `json:"jwks_uri"`
 }
 
 // translate makes of an event of the trail what the analysis needs to know of it. False:
@@ -74,6 +77,10 @@ func translate(e *authz.TrailEvent) (behaviour.Event, bool, error) {
 		event.Authenticated = d.Authenticated
 		if event.Reason = d.Reason; event.Reason == "" {
 			event.Reason = d.Error
+		}
+	case authz.AuditClientUpdated:
+		if d.Keys != nil || d.JWKSURI != nil {
+			event.Kind = behaviour.CredentialChanged
 		}
 	case authz.AuditAuthenticationsLimited:
 		event.Reason, event.Times = reasonLimited, max(d.Limited, 0)
