@@ -42,6 +42,8 @@
 // program, is taken for a retry. Clients whose program does not say what it is are known
 // to keep a key only after six weeks. Who has the credentials of four clients can make
 // them all burst at once, and of three, keys and all, move them to another network at the
-// price of one alert. In the first weeks of a client nothing but what counts from the
+// price of one alert. Who knows the names of four clients can hide runs of bad proofs of
+// others who have no credentials either; and raise, by half a day, what counts as a run of
+// a client whose name he sends them in. In the first weeks of a client nothing but what counts from the
 // first day is told.
 package behaviour

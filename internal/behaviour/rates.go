@@ -38,7 +38,7 @@ func (s *sight) burst() {
 	if five <= limit5 && inHour <= limit60 {
 		return
 	}
-	if s.crowded("burst", max(five*100/limit5, inHour*100/limit60) > 400) {
+	if s.crowded("burst", "", max(five*100/limit5, inHour*100/limit60) > 400) {
 		return
 	}
 	if _, ok := b.may(Burst, "", s.at, hour); ok {
@@ -50,12 +50,12 @@ func (s *sight) burst() {
 
 // crowded tells whether many clients do the same at once, after an outage or for a
 // promotion, and then takes back what is held of it. What is far beyond stays.
-func (s *sight) crowded(what string, far bool) bool {
+func (s *sight) crowded(what, subject string, far bool) bool {
 	if s.w.fleet.crowd(what, s.b.ClientID, s.at, crowdWithin) < crowdOf || far {
 		return false
 	}
-	kind := map[string]AlertKind{"burst": Burst, "replays": ReplayedProof, "bad proofs": BadProofs}[what]
-	s.w.fleet.take(func(a *Alert) bool { return a.Kind == kind && a.Subject == "" })
+	kind := map[string]AlertKind{"burst": Burst, "replays": ReplayedProof, "bad proofs": BadProofs, "bad proofs of clients": BadProofs}[what]
+	s.w.fleet.take(func(a *Alert) bool { return a.Kind == kind && a.Subject == subject })
 	return true
 }
 
@@ -107,11 +107,17 @@ func (s *sight) badProof(reason int) {
 	if b.activeDays < learned { // it is still being written
 		limit = max(limit, 3*badFloor)
 	}
-	if run < limit || s.crowded("bad proofs", run > 10*limit) {
+	// Anybody can write the names of four clients: what strangers send hides nothing that
+	// is done with credentials.
+	what, sender := "bad proofs", ""
+	if s.e.Authenticated {
+		what, sender = "bad proofs of clients", "authenticated"
+	}
+	if run < limit || s.crowded(what, sender, run > 10*limit) {
 		return
 	}
-	if _, ok := b.may(BadProofs, "", s.at, hour); ok {
-		a := s.alert(BadProofs, "")
+	if subject, ok := b.may(BadProofs, sender, s.at, hour); ok {
+		a := s.alert(BadProofs, subject)
 		s.badProofsText(&a)
 		s.w.hold(a, s.at+crowdHeld)
 	}
@@ -129,7 +135,7 @@ func (s *sight) replay() {
 	many := run >= max(replayFloor, 3*b.replayPeaks.highest()+1)
 	switch {
 	case moved || agent:
-	case !many || s.crowded("replays", false):
+	case !many || s.crowded("replays", "", false):
 		return
 	}
 	subject := ""
