@@ -69,7 +69,7 @@ const (
 // AuditKinds are all of them.
 func AuditKinds() []AuditKind {
 	return []AuditKind{
-		AuditTokenIssued, AuditTokenRevoked, AuditTokenRefused, AuditClientCreated, AuditClientDisabled,
+		AuditTokenIssued, AuditTokenRevoked, AuditTokenRefused, AuditRevocationRefused, AuditEnrolmentRefused, AuditClientCreated, AuditClientDisabled,
 		AuditClientEnabled, AuditClientDeleted, AuditSecretRotated, AuditResourceCreated, AuditResourceUpdated,
 		AuditResourceDeleted, AuditKeyCreated, AuditKeyRetired, AuditKeyRevoked, AuditKeysResealed,
 		AuditKeyDestroyed, AuditClientUpdated, AuditDPoPKeyEnrolled, AuditDPoPKeyRemoved, AuditDPoPKeyRevoked,

@@ -27,7 +27,7 @@ import (
 // them: what is counted so has been forgotten.
 func closedSets(registered ...string) map[string]map[string][]string {
 	endpoints := []string{"token", "introspect", "revoke", "dpop_keys", "metadata", "jwks", "verify"}
-	families := []string{"tokens", "spent_proofs", "audit_events"}
+	families := []string{"tokens", "spent_proofs", "audit_events", "audit_seals"}
 	clients := map[string][]string{"client_id": append(registered, "")}
 	keys := map[string][]string{"alg": texts(jwks.Algorithms())}
 	return map[string]map[string][]string{

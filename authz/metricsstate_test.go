@@ -46,7 +46,7 @@ func TestMetricsTellOfPartitionsFromTheStartOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	i := w.instance()
-	for _, family := range []string{"tokens", "spent_proofs", "audit_events"} {
+	for _, family := range []string{"tokens", "spent_proofs", "audit_events", "audit_seals"} {
 		name := `authz_partitions_prepared_until_timestamp_seconds{family="` + family + `"}`
 		if until := i.metric(name); until < float64(time.Now().Add(5*time.Hour).Unix()) {
 			t.Errorf("partitions of %s are prepared until %v", family, until)

@@ -63,6 +63,20 @@ create table authz.alerts (
 create unique index alerts_open_key on authz.alerts (client_id, kind, subject) where open;
 create index alerts_last_at_idx on authz.alerts (last_at);
 
+-- An alert goes for its age by when something was last added to it: whoever could make
+-- that earlier could take it away.
+create function authz.keep_alert_growing() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'alert % does not become less or older', old.id
+    using errcode = 'check_violation', constraint = 'alerts_keep_growing';
+end
+$$;
+create trigger alerts_keep_growing before update on authz.alerts
+  for each row when (new.last_at < old.last_at or new.times < old.times) execute function authz.keep_alert_growing();
+
 -- Alerts on their way to the webhook, of each client in the order of their numbers.
 create table authz.alert_deliveries (
   alert_id     text        not null,
@@ -108,7 +122,7 @@ as $$
   select case when count(*) = least(p_keys, 10000) then max(jkt) end from looked
 $$;
 
-revoke all on function authz.forget_alerts, authz.forget_key_owners from public;
+revoke all on function authz.keep_alert_growing, authz.forget_alerts, authz.forget_key_owners from public;
 grant execute on function authz.forget_alerts, authz.forget_key_owners to authz_server;
 
 -- The server's role learns and raises; it neither acknowledges an alert nor takes one

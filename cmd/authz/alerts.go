@@ -196,7 +196,7 @@ func (v alertView) text(w io.Writer) {
 	case d.DeliveredAt != nil:
 		fmt.Fprintf(w, "webhook  delivered at %s\n", moment(*d.DeliveredAt))
 	default:
-		fmt.Fprintf(w, "webhook  waits; %d attempts, the next at %s\n", d.Attempts, moment(*d.DueAt))
+		fmt.Fprintf(w, "webhook  waits; attempts so far: %d, the next at %s\n", d.Attempts, moment(*d.DueAt))
 	}
 	if v.RequestID != "" {
 		fmt.Fprintf(w, "request  %s\n", printable(v.RequestID))

@@ -121,7 +121,8 @@ func (p *program) auditQuery() *cobra.Command {
 		Long: `Show events of the audit trail, the oldest first: of the last 24 hours, unless --since
 says otherwise. With several flags an event has to fit each; with one flag several
 times, one of its values. Times are printed in the local time zone (TZ), and with
---json in UTC, one event a line, under the names that docs/operations.md lists.
+--json in UTC, one event a line, under the names that docs/operations.md lists. Of an
+alert the text has what was seen, and "authz alerts show" the rest.
 
 AUTHZ_DATABASE_URL logs in as the schema's owner.`,
 		Example: `  authz audit query --client label-service --since 7d --kind 'token.*'
@@ -138,6 +139,9 @@ AUTHZ_DATABASE_URL logs in as the schema's owner.`,
 				printer := p.trailPrinter()
 				if err := s.QueryTrail(ctx, f.query, printer.print); err != nil {
 					return errors.Join(err, printer.flush())
+				}
+				if !printer.headed && printer.json == nil {
+					fmt.Fprintln(p.err, "no event fits, of those since "+f.query.Since.Local().Format("2006-01-02 15:04:05"))
 				}
 				return printer.flush()
 			})

@@ -157,6 +157,7 @@ func tryCommands(operator string) []commandStep {
 		resource = "allow_bearer allow_certificate_bound base_urls require_nonce routes scopes signing_alg token_ttl"
 	)
 	return []commandStep{
+		{"audit keep", nil}, {"audit keep 180d", by("audit.retention_changed", "", "before keep_days")},
 		{"resource create https://rates.test --scope rate,more --base-url https://api.test/rates --route {routes}", by("resource.created", "", resource)},
 		{"resource update https://rates.test --ttl 5m", by("resource.updated", "", resource)},
 		{"resource update https://rates.test --base-url ", by("resource.updated", "", resource)},
@@ -335,6 +336,7 @@ func TestEachEndpointLeavesItsEventAndNothingWithoutOne(t *testing.T) {
 	if _, err := w.conn.Exec(t.Context(), `create table watch.known as select id from authz.audit_events; create unique index on watch.known (id)`); err != nil {
 		t.Fatal(err)
 	}
+	s.server = append(s.server, "AUTHZ_BEHAVIOUR=off") // it would tell of all this
 	i := s.start(t)
 	key, next := newDPoPKey(t), newDPoPKey(t)
 	ask := func(path string, as credentials, by *dpopbind.Key, form url.Values, want int) map[string]any {

@@ -105,6 +105,9 @@ func whatOf(e authz.TrailEvent) string {
 	if err != nil {
 		add("detail", string(e.RawDetail))
 	}
+	if e.Kind == authz.AuditAlertRaised {
+		toldElsewhere(detail)
+	}
 	for _, name := range slices.Sorted(maps.Keys(detail)) {
 		if text, ok := detail[name].(string); ok {
 			add(plain(name), text)
@@ -121,9 +124,17 @@ func whatOf(e authz.TrailEvent) string {
 		add("jti", e.JTI.String())
 	}
 	add("jkt", e.JKT)
-	add("from", e.RemoteAddr)
+	add("remote", e.RemoteAddr)
 	add("request", e.RequestID)
 	return strings.Join(parts, " ")
+}
+
+// toldElsewhere leaves of an alert what tells it apart and what was seen: the rest is
+// half a page, which "authz alerts show" lays out.
+func toldElsewhere(detail map[string]any) {
+	for _, name := range []string{"do", "event", "normal", "raised_at", "why"} {
+		delete(detail, name)
+	}
 }
 
 func asJSON(v any) string {

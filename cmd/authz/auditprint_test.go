@@ -72,3 +72,31 @@ func TestMomentsAreReadAsTheyAreThoughtOf(t *testing.T) {
 		}
 	}
 }
+
+// What it is and what was seen fit in a terminal; the page is in authz alerts show, and all
+// of it in --json.
+func TestAnAlertInTheTrailIsALineForPeopleAndWholeForMachines(t *testing.T) {
+	e := authz.TrailEvent{
+		AuditEvent: authz.AuditEvent{Kind: authz.AuditAlertRaised, Actor: authz.ActorServer, ClientID: "label-service"},
+		RawDetail: []byte(`{"alert":"7k2m9xq4tz3n","alert_kind":"new_key","subject":"key","seen":"a key",` +
+			`"normal":"page","why":"page","do":"page","event":"page","raised_at":"page"}`),
+	}
+	for _, asJSON := range []bool{false, true} {
+		var out bytes.Buffer
+		p := (&program{out: &out, json: asJSON}).trailPrinter()
+		if err := p.print(e); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"7k2m9xq4tz3n", "new_key", "a key"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("--json %t lacks %s:\n%s", asJSON, want, &out)
+			}
+		}
+		if strings.Contains(out.String(), "page") != asJSON {
+			t.Errorf("--json %t is\n%s", asJSON, &out)
+		}
+	}
+}

@@ -194,6 +194,9 @@ func roughly(d time.Duration) string {
 	case d >= 2*time.Minute:
 		return fmt.Sprintf("%.0f minutes", d.Minutes())
 	}
+	if d.Round(time.Second) == time.Second {
+		return "1 second"
+	}
 	return fmt.Sprintf("%.0f seconds", d.Seconds())
 }
 

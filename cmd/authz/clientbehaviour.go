@@ -124,7 +124,7 @@ func readBehaviour(ctx context.Context, s *postgres.Store, id string) (behaviour
 	if summary, ok := kept[id]; ok {
 		b := &behaviour.Baseline{ClientID: id}
 		if err := json.Unmarshal(summary, b); err != nil {
-			return v, fmt.Errorf("its baseline is of another build: %w", err)
+			return v, fmt.Errorf("its baseline is of another build than this command: use that of the servers; if it is theirs, they begin anew when the client comes next: %w", err)
 		}
 		v = viewBehaviour(b, now())
 	} else if _, err := s.Client(ctx, id, now()); err != nil {

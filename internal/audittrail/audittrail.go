@@ -38,7 +38,7 @@
 //	    the texts kind, actor, client_id, resource, jkt, request_id, remote_addr, recorded_by
 //	    and detail, as Postgres writes out jsonb
 //
-// The MAC is HMAC-SHA-256 over "authz audit seal 1\n" and the digest. Its key is
+// The MAC is HMAC-SHA-256 over all of these but the events, and the digest. Its key is
 // HKDF-SHA-256 (RFC 5869) of the sealing key, without salt, with the info "authz audit
 // seals", 32 bytes long; mac_key is the name of the sealing key, as `authz key list` shows
 // it.

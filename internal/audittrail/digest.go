@@ -20,15 +20,19 @@ func newDigester() *digester { return &digester{hash: sha256.New()} }
 // begin takes what a seal says of its events, which come next.
 func (d *digester) begin(s authz.TrailSeal) {
 	d.hash.Reset()
-	b := append(d.buffer[:0], format...)
+	d.buffer = heading(d.buffer[:0], &s)
+	d.hash.Write(d.buffer)
+}
+
+// heading appends what a seal says of its events, the same for its digest and its MAC.
+func heading(b []byte, s *authz.TrailSeal) []byte {
+	b = append(b, format...)
 	b = append(b, s.Previous[:]...)
 	b = number(b, s.Number)
 	b = append(b, s.Day...)
 	b = position(b, s.From)
 	b = position(b, s.Upto)
-	b = number(b, int64(s.Events))
-	d.hash.Write(b)
-	d.buffer = b
+	return number(b, int64(s.Events))
 }
 
 func (d *digester) event(e authz.TrailEvent) {

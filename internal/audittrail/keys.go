@@ -33,7 +33,7 @@ func (k Keys) GoString() string { return k.String() }
 
 func (k Keys) sign(s *authz.TrailSeal) {
 	s.MACKey = k.first
-	s.MAC = macOf(k.all[k.first], s.Digest)
+	s.MAC = macOf(k.all[k.first], s)
 }
 
 // verdict is what a MAC says of a seal.
@@ -50,16 +50,19 @@ func (k Keys) check(s authz.TrailSeal) verdict {
 	if !ok {
 		return unknownKey
 	}
-	if want := macOf(key, s.Digest); !hmac.Equal(want[:], s.MAC[:]) {
+	if want := macOf(key, &s); !hmac.Equal(want[:], s.MAC[:]) {
 		return forged
 	}
 	return genuine
 }
 
-func macOf(key []byte, digest authz.Digest) (mac [32]byte) {
+// macOf is over what the seal says, and not over its digest alone: of a day whose events
+// are gone the digest cannot be made anew, and such a day is where somebody would say that
+// the seal of events belongs which he deleted.
+func macOf(key []byte, s *authz.TrailSeal) (mac [32]byte) {
 	h := hmac.New(sha256.New, key)
-	h.Write([]byte(format))
-	h.Write(digest[:])
+	h.Write(heading(nil, s))
+	h.Write(s.Digest[:])
 	h.Sum(mac[:0])
 	return mac
 }

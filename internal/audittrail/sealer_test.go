@@ -203,8 +203,9 @@ func TestDigestIsMadeAsDocumented(t *testing.T) {
 	textOf := func(s string) string { return string(binary.BigEndian.AppendUint32(nil, uint32(len(s)))) + s }
 	previous := authz.Digest{}
 	err := w.owner.EachSeal(t.Context(), "", func(s authz.TrailSeal) error {
-		text := "authz audit seal 1\n" + string(previous[:]) + numberOf(s.Number) + s.Day +
+		heading := "authz audit seal 1\n" + string(previous[:]) + numberOf(s.Number) + s.Day +
 			numberOf(s.From.RecordedIn) + string(s.From.ID[:]) + numberOf(s.Upto.RecordedIn) + string(s.Upto.ID[:]) + numberOf(int64(s.Events))
+		text := heading
 		events, err := w.owner.Trail(t.Context(), s.From, s.Events)
 		must(t, err)
 		for _, e := range events {
@@ -219,7 +220,7 @@ func TestDigestIsMadeAsDocumented(t *testing.T) {
 		key, err := hkdf.Key(sha256.New, secret[:], nil, "authz audit seals", 32)
 		must(t, err)
 		mac := hmac.New(sha256.New, key)
-		mac.Write([]byte("authz audit seal 1\n"))
+		mac.Write([]byte(heading))
 		mac.Write(s.Digest[:])
 		if !hmac.Equal(mac.Sum(nil), s.MAC[:]) {
 			t.Errorf("seal %d: another MAC", s.Number)

@@ -77,6 +77,11 @@ var tamperings = []struct {
 		sql: `insert into authz.audit_seals select s.*` + middle + `join authz.audit_seals s on s.number = m.number`},
 	{name: "a seal is of another day", want: "events were added where no seal of the day is over",
 		sql: `update authz.audit_seals s set day = s.day + 1` + middle + `where s.number = m.number`},
+	{name: "a seal's events are deleted and the seal is of a day that has gone", want: "made without the sealing key",
+		sql: `with gone as (update authz.audit_retention set dropped_before = '2020-01-02'),
+			s as (update authz.audit_seals s set day = '2020-01-01'` + middle + `where s.number = m.number returning s.*)
+			delete from authz.audit_events e using s where (e.recorded_in, e.id) > (s.from_recorded_in, s.from_id)
+			  and (e.recorded_in, e.id) <= (s.upto_recorded_in, s.upto_id)`},
 	{name: "a day's events are deleted", want: "events are missing",
 		sql: `delete from authz.audit_events e using (select m.day` + middle + `) m where e.at >= m.day and e.at < m.day + interval '1 day'`},
 	{name: "a day is dropped with its seals", want: "are gone, and not for their age",
@@ -139,7 +144,7 @@ func (w *world) restore() {
 		from generate_series(date_trunc('day', now()) - interval '3 days', now(), interval '1 day') d`)
 	w.exec(`truncate authz.audit_events, authz.audit_seals, authz.followers;
 		insert into authz.audit_events select * from events; insert into authz.audit_seals select * from seals;
-		insert into authz.followers select * from followers`)
+		insert into authz.followers select * from followers; update authz.audit_retention set dropped_before = null`)
 }
 
 // Whoever has the database and not the sealing key makes the chain anew, from the

@@ -22,7 +22,6 @@ type Baseline struct {
 	activeDays int64
 	longest    int64 // pause between two tokens, of those that raised no alert
 	changedAt  int64 // an operator's last change
-	rotatedAt  int64 // the last that a new key may be a part of
 
 	keys      table
 	oldKeys   oldKeys
@@ -150,6 +149,8 @@ func (b *Baseline) passDays(days int64) {
 	b.badPeaks.close(badFloor)
 	b.replayPeaks.close(replayFloor)
 	b.clock.passDay()
+	// A client that makes keys shows each of them for some days only.
+	b.keys.unmark(b.now)
 	for _, t := range b.tables() {
 		t.age(min(days, 3))
 		t.forget(b.now - forgottenAfter)

@@ -77,6 +77,20 @@ func TestAPlatformWhoseAddressChangesIsToldOnce(t *testing.T) {
 	}
 }
 
+func TestAServerThatSeesOtherAddressesThanBeforeTellsItOnce(t *testing.T) {
+	w, at := settledFleet(t, 50)
+	var alerts []behaviour.Alert
+	for i := range 50 {
+		e := ofClient(i, at+time.Duration(i)*10*time.Second)
+		e.Network = netip.MustParsePrefix(fmt.Sprintf("10.%d.%d.0/24", i, i))
+		alerts = append(alerts, w.Observe(e)...)
+	}
+	alerts = append(alerts, w.Tick(start.Add(at+time.Hour))...)
+	if len(alerts) != 1 || alerts[0].Kind != behaviour.NewNetwork || alerts[0].Other == "" {
+		t.Errorf("%v", kinds(alerts))
+	}
+}
+
 // A thief who has emptied a store of secrets has the keys of none.
 func TestAThiefOfManyClientsIsToldOfForEachUpToEight(t *testing.T) {
 	w, at := settledFleet(t, 50)
@@ -135,5 +149,28 @@ func TestANewClientIsLearnedAndItsThievesAreToldOf(t *testing.T) {
 		if !slices.Contains(kinds(alerts), kind) {
 			t.Errorf("no %s: %v", kind, kinds(alerts))
 		}
+	}
+}
+
+func TestACrowdOfStrangersHidesNoClientsOwnBadProofs(t *testing.T) {
+	w, at := behaviour.New(behaviour.Config{}), time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+	var found []behaviour.Alert
+	see := func(e behaviour.Event) { e.At = at; found = append(found, w.Observe(e)...) }
+	for range 15 * 24 { // so that each has a baseline
+		for c := range 12 {
+			see(behaviour.Event{Kind: behaviour.TokenIssued, Authenticated: true, ClientID: fmt.Sprint("client-", c), JKT: fmt.Sprint("key-", c)})
+		}
+		at = at.Add(time.Hour)
+	}
+	found = nil
+	for range 60 {
+		for c := range 12 {
+			see(behaviour.Event{Kind: behaviour.TokenRefused, Authenticated: c == 0, ClientID: fmt.Sprint("client-", c), Reason: "signature"})
+		}
+		at = at.Add(2 * time.Second)
+	}
+	found = append(found, w.Tick(at.Add(5*time.Minute))...)
+	if len(found) != 1 || found[0].Kind != behaviour.BadProofs || found[0].ClientID != "client-0" {
+		t.Errorf("%+v", found)
 	}
 }

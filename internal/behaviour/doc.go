@@ -15,7 +15,8 @@
 // by what the client was in the weeks before: a new key is nothing at a client that makes
 // keys by itself, or uses several at once; a new network is nothing at one that has many
 // in the same area, or where its neighbours on the platform go to and fro; what comes
-// within two days of an operator's change is a part of it. A replayed proof is a theft
+// within two days of an operator's change, or the first key that comes with a new
+// credential, is a part of that. A replayed proof is a theft
 // where it comes from another network than its key does, or by another program, or often:
 // HTTP libraries and proxies send a request again after an error, and that gains nobody
 // anything.
@@ -23,7 +24,9 @@
 // What several clients do at once has another cause than a thief with one client's
 // credentials: bursts, runs of bad proofs and retries of four clients in six minutes, as
 // after an outage, are not told at all, unless one is far beyond its limit; a network to
-// which three clients move in half an hour, keys and all, is told once.
+// which three clients move in half an hour, keys and all, is told once, and so is it where
+// ten clients come from new networks of all sorts, since then it is the server that sees
+// them by other addresses.
 //
 // # What a thief can teach it
 //
@@ -42,8 +45,6 @@
 // program, is taken for a retry. Clients whose program does not say what it is are known
 // to keep a key only after six weeks. Who has the credentials of four clients can make
 // them all burst at once, and of three, keys and all, move them to another network at the
-// price of one alert. Who knows the names of four clients can hide runs of bad proofs of
-// others who have no credentials either; and raise, by half a day, what counts as a run of
-// a client whose name he sends them in. In the first weeks of a client nothing but what counts from the
-// first day is told.
+// price of one alert; who has those of ten hides new networks for a day. In the first
+// weeks of a client nothing but what counts from the first day is told.
 package behaviour

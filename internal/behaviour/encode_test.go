@@ -53,7 +53,7 @@ func restored(t testing.TB, b *behaviour.Baseline) *behaviour.Baseline {
 
 func TestARestartBetweenAnyTwoEventsChangesNoAlert(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
-	one, two := newWorld(seed, 40, 60), newWorld(seed, 40, 60)
+	one, two := newWorld(seed, 24, 60), newWorld(seed, 24, 60)
 	one.plant(11)
 	two.plant(11)
 	knownOne, knownTwo := owners{}, owners{}
@@ -64,7 +64,7 @@ func TestARestartBetweenAnyTwoEventsChangesNoAlert(t *testing.T) {
 		events := one.day(d)
 		two.day(d)
 		for _, i := range one.order {
-			if r.IntN(300) == 0 { // of the client at hand alone, which is what an event touches
+			if r.IntN(500) == 0 { // of the client at hand alone, which is what an event touches
 				id := events[i].event.ClientID
 				if b := restarted.Baseline(id); b != nil {
 					restarted.Load(restored(t, b))

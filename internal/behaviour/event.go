@@ -15,11 +15,11 @@ const (
 	SecretRetired                 // somebody came with a secret of the client that has ended
 	KeyRefused                    // somebody with the client's credentials came with a DPoP key that is not enrolled
 	KeyEnrolled                   // by an operator, or by a key that was: JKT is expected from now on
-	ClientChanged                 // an operator created it, or changed its grants or policy
-	ClientDeleted                 // and with it all that is known of it
-	// CredentialChanged: an operator gave it a new secret or other keys to authenticate
-	// by. A new DPoP key may come with it, and no new scope.
-	CredentialChanged
+	// ClientChanged: an operator created it, or changed its grants or policy: a new scope or
+	// key may be a part of that. A secret that is rotated is not meant, nor that it is
+	// disabled and enabled: what is new is told then as ever.
+	ClientChanged
+	ClientDeleted // and with it all that is known of it
 )
 
 // Event is what the analysis needs to know of an event of the audit trail.

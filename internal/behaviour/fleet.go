@@ -18,7 +18,9 @@ type Fleet struct {
 	near    near
 	// agentsSince is since when events say what program sent them.
 	agentsSince int64
-	changed     bool
+	// moving is until when new networks are nothing strange.
+	moving  int64
+	changed bool
 }
 
 // held is an alert that waits for a while, whether something explains it.
@@ -42,10 +44,10 @@ type adopted struct {
 
 const (
 	heldMax    = 64
-	crowdMax   = 96
+	crowdMax   = 128
 	adoptedMax = 32
-	// heldFor leaves a minute of the five in which an alert is to be out.
-	heldFor = 4 * minute
+	// heldFor leaves two minutes of the five in which an alert is to be out.
+	heldFor = 3 * minute
 	// crowdHeld is enough for others to follow, where they do.
 	crowdHeld = 90
 	// Clients at once that are a crowd, and what at once means.
@@ -53,6 +55,7 @@ const (
 	crowdWithin = 6 * minute
 	moveOf      = 3
 	moveWithin  = 30 * minute
+	allMoveOf   = 10
 )
 
 // Fleet is the Watch's own. Whoever keeps it keeps it with the baselines.

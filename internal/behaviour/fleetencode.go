@@ -17,6 +17,7 @@ type keptFleet struct {
 	Adopted []adopted `json:"adopted,omitempty"`
 	Near    near      `json:"near"`
 	Agents  int64     `json:"agents_since,omitempty"`
+	Moving  int64     `json:"moving_until,omitempty"`
 }
 
 var errNoFleet = errors.New("behaviour: not a fleet as it is kept")
@@ -24,7 +25,7 @@ var errNoFleet = errors.New("behaviour: not a fleet as it is kept")
 // MarshalJSON writes all of f: 300 kB at most, where 64 alerts are held back, and some
 // hundred bytes as a rule.
 func (f *Fleet) MarshalJSON() ([]byte, error) {
-	return json.Marshal(keptFleet{version, f.now, f.late, f.held, f.crowds, f.adopted, f.near, f.agentsSince})
+	return json.Marshal(keptFleet{version, f.now, f.late, f.held, f.crowds, f.adopted, f.near, f.agentsSince, f.moving})
 }
 
 // UnmarshalJSON reads what MarshalJSON has written, and refuses what it never writes.
@@ -39,6 +40,6 @@ func (f *Fleet) UnmarshalJSON(text []byte) error {
 		len(k.Held) > heldMax || len(k.Crowds) > crowdMax || len(k.Adopted) > adoptedMax || !k.Near.sound() {
 		return errNoFleet
 	}
-	*f = Fleet{now: k.Now, late: k.Late, held: k.Held, crowds: k.Crowds, adopted: k.Adopted, near: k.Near, agentsSince: k.Agents}
+	*f = Fleet{now: k.Now, late: k.Late, held: k.Held, crowds: k.Crowds, adopted: k.Adopted, near: k.Near, agentsSince: k.Agents, moving: k.Moving}
 	return nil
 }

@@ -46,10 +46,9 @@ func (p *play) act(from, to time.Duration) {
 		if t.at < from || t.at >= to {
 			continue
 		}
-		if p.sign == 0 {
+		if p.c.tell(t.at, t.event) && p.sign == 0 {
 			p.sign = t.at
 		}
-		p.c.tell(t.at, t.event)
 	}
 }
 
@@ -77,7 +76,7 @@ func (w *world) plant(n int) {
 		if i >= 3*len(kinds) {
 			kind = kinds[w.r.IntN(len(kinds))]
 		}
-		for {
+		for range 100 * len(w.clients) { // a small world may have none
 			c := w.clients[w.r.IntN(len(w.clients))]
 			if used[c] || !w.fits(kind, c) {
 				continue
@@ -143,7 +142,10 @@ func (p *play) prepare(used map[*client]bool) {
 		p.driftPlay()
 		return
 	case behaviour.SharedKey:
-		for p.other == nil || used[p.other] || p.other.begins > 0 {
+		for range 100 * len(w.clients) {
+			if p.other != nil && !used[p.other] && p.other.begins == 0 {
+				break
+			}
 			p.other = w.clients[r.IntN(len(w.clients))]
 		}
 		used[p.other] = true
@@ -239,6 +241,11 @@ func (p *play) script() {
 	}
 	at := p.from
 	for range times {
+		for _, o := range p.w.outages {
+			if at >= o[0] && at < o[1] {
+				at = o[1] + time.Duration(r.Int64N(int64(time.Minute))) // a thief waits for its end too
+			}
+		}
 		p.tricks = append(p.tricks, trick{at, e})
 		at += gap/2 + time.Duration(r.Int64N(int64(gap)))
 	}

@@ -42,7 +42,7 @@ func (s *sight) key(strangeAgent bool, from place) {
 		limit = max(limit, 3*quiet)
 	}
 	stays := b.keys.fresh < limit && b.keys.normal() > 0 && b.activeDays >= settled
-	explained := b.rotatedAt != 0 && s.at-b.rotatedAt < explainedFor || s.newCredential()
+	explained := b.changedAt != 0 && s.at-b.changedAt < explainedFor || s.newCredential()
 	switch {
 	case stays && (odd || !explained):
 		s.newKey(jkt, jkt, strangeAgent, from)
@@ -59,19 +59,32 @@ func (s *sight) key(strangeAgent bool, from place) {
 }
 
 // newCredential tells whether the client authenticates with what it did not have two
-// days ago: that comes from an operator, however late it is taken up.
+// days ago: that comes from an operator, however late it is taken up, and one new key may
+// come with it.
 func (s *sight) newCredential() bool {
-	if s.e.Credential == "" || s.b.secrets.normal() == 0 {
+	b := s.b
+	if s.e.Credential == "" || b.secrets.normal() == 0 {
 		return false
 	}
-	e := s.b.secrets.find(short(s.e.Credential, 64))
-	return e == nil || s.at-e.first < explainedFor && e.first > s.b.Since.Unix()+settled*day
+	since := s.at
+	if e := b.secrets.find(short(s.e.Credential, 64)); e != nil {
+		since = e.first
+	}
+	if s.at-since >= explainedFor || since < b.Since.Unix()+settled*day {
+		return false
+	}
+	for i := range b.keys.entries {
+		if b.keys.entries[i].first >= since {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *sight) newKey(jkt, subject string, strangeAgent bool, from place) {
 	again := int64(7 * day)
 	quietly := !strangeAgent && !from.strange
-	if e := s.b.keys.latestMarked(); quietly && e != nil {
+	if e := s.b.keys.firstMarked(); quietly && e != nil {
 		// Another one from a usual place is one more of the same.
 		subject, again = e.name, hour
 	}

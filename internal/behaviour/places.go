@@ -112,8 +112,9 @@ func (s *sight) network(strangeAgent bool) place {
 	name := p.String()
 	usual := !strange // of a client of many networks, or one that is new
 	if strange && !strangeAgent {
-		adopted := s.w.fleet.isAdopted(name) && (knownKey || s.b.keys.fresh >= s.b.keyLimit())
-		strange = !adopted && !s.neighbours(name)
+		own := knownKey || s.b.keys.fresh >= s.b.keyLimit() // or it makes keys
+		moved := own && (s.w.fleet.isAdopted(name) || s.at < s.w.fleet.moving)
+		strange = !moved && !s.neighbours(name)
 	}
 	var text func(*Alert)
 	if strange {
@@ -138,7 +139,10 @@ func (s *sight) network(strangeAgent bool) place {
 	if wide.first == s.at {
 		wide.marked = e.marked
 	}
-	s.tellNetwork(name, text, knownKey && !strangeAgent)
+	if s.tellNetwork(name, text, knownKey && !strangeAgent); s.at < s.w.fleet.moving && knownKey && !strangeAgent {
+		e.marked, wide.marked = 0, 0
+		return place{}
+	}
 	return place{strange: true, told: true}
 }
 
@@ -179,6 +183,10 @@ func (s *sight) tellNetwork(name string, text func(*Alert), itself bool) {
 		}
 		return
 	}
+	if f.crowd("move", s.b.ClientID, s.at, moveWithin) >= allMoveOf {
+		s.allMove()
+		return
+	}
 	if f.crowd("move to "+name, s.b.ClientID, s.at, moveWithin) < moveOf {
 		s.w.hold(a, s.at+heldFor)
 		return
@@ -190,6 +198,23 @@ func (s *sight) tellNetwork(name string, text func(*Alert), itself bool) {
 	}
 	taken[0].Other = s.b.ClientID
 	taken[0].Seen += " At the same time other clients came from there, " + s.b.ClientID + " among them, with keys and programs that are theirs: it looks as if a part of the platform has moved, or its addresses have changed. Further such clients are not told one by one."
+	s.raise(taken[0])
+}
+
+// allMove takes a day's new networks for normal, of clients with keys and programs of
+// their own: it is the server that sees other addresses than before, since a proxy before
+// it has come, gone, or is trusted now.
+func (s *sight) allMove() {
+	f := s.w.fleet
+	f.moving, f.changed = s.at+day, true
+	taken := f.take(func(other *Alert) bool {
+		return other.Kind == NewNetwork && !strings.Contains(other.Seen, "never used before")
+	})
+	if len(taken) == 0 {
+		return
+	}
+	taken[0].Other = s.b.ClientID
+	taken[0].Seen += " Within half an hour ten clients, " + s.b.ClientID + " among them, came from networks that are new for them, with keys and programs that are theirs: it looks as if the server sees other addresses than before, as after a change of AUTHZ_TRUSTED_PROXIES or of what is before it. For a day such clients are not told one by one."
 	s.raise(taken[0])
 }
 

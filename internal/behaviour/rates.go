@@ -35,10 +35,12 @@ func (s *sight) burst() {
 		return
 	}
 	limit5, limit60 := b.burstLimits(s.at)
-	if five <= limit5 && inHour <= limit60 {
+	share := max(five*100/limit5, inHour*100/limit60)
+	if share <= 80 {
 		return
 	}
-	if s.crowded("burst", "", max(five*100/limit5, inHour*100/limit60) > 400) {
+	// Those that nearly burst are of the crowd too.
+	if s.crowded("burst", share > 400) || share <= 100 {
 		return
 	}
 	if _, ok := b.may(Burst, "", s.at, hour); ok {
@@ -50,11 +52,14 @@ func (s *sight) burst() {
 
 // crowded tells whether many clients do the same at once, after an outage or for a
 // promotion, and then takes back what is held of it. What is far beyond stays.
-func (s *sight) crowded(what, subject string, far bool) bool {
+func (s *sight) crowded(what string, far bool) bool {
 	if s.w.fleet.crowd(what, s.b.ClientID, s.at, crowdWithin) < crowdOf || far {
 		return false
 	}
-	kind := map[string]AlertKind{"burst": Burst, "replays": ReplayedProof, "bad proofs": BadProofs, "bad proofs of clients": BadProofs}[what]
+	kind, subject := map[string]AlertKind{"burst": Burst, "replays": ReplayedProof, ofClients: BadProofs, ofAnybody: BadProofs}[what], ""
+	if what == ofAnybody {
+		subject = ofAnybody
+	}
 	s.w.fleet.take(func(a *Alert) bool { return a.Kind == kind && a.Subject == subject })
 	return true
 }
@@ -90,8 +95,18 @@ func (s *sight) refused() {
 	}
 }
 
+// Crowds of those who have authenticated, and of anybody who names clients, are two:
+// nobody who has no credentials makes it look as if many clients fail.
+const (
+	ofClients = "bad proofs"
+	ofAnybody = "bad proofs of anybody"
+)
+
 func (s *sight) badProof(reason int) {
-	b := s.b
+	b, crowd, subject := s.b, ofClients, ""
+	if !s.e.Authenticated {
+		crowd, subject = ofAnybody, ofAnybody
+	}
 	if b.bad.at < s.at/minute-10 { // a new run
 		b.reasons = [len(badReasons)]uint32{}
 	}
@@ -104,19 +119,13 @@ func (s *sight) badProof(reason int) {
 	run := b.bad.last(10)
 	b.badPeaks.note(run)
 	limit := max(badFloor, 3*b.badPeaks.highest())
-	if b.activeDays < learned { // it is still being written
+	if s.at-b.Since.Unix() < 7*day { // it is still being written
 		limit = max(limit, 3*badFloor)
 	}
-	// Anybody can write the names of four clients: what strangers send hides nothing that
-	// is done with credentials.
-	what, sender := "bad proofs", ""
-	if s.e.Authenticated {
-		what, sender = "bad proofs of clients", "authenticated"
-	}
-	if run < limit || s.crowded(what, sender, run > 10*limit) {
+	if run < limit || s.crowded(crowd, run > 10*limit) {
 		return
 	}
-	if subject, ok := b.may(BadProofs, sender, s.at, hour); ok {
+	if subject, ok := b.may(BadProofs, subject, s.at, hour); ok {
 		a := s.alert(BadProofs, subject)
 		s.badProofsText(&a)
 		s.w.hold(a, s.at+crowdHeld)
@@ -135,7 +144,7 @@ func (s *sight) replay() {
 	many := run >= max(replayFloor, 3*b.replayPeaks.highest()+1)
 	switch {
 	case moved || agent:
-	case !many || s.crowded("replays", "", false):
+	case !many || s.crowded("replays", false):
 		return
 	}
 	subject := ""

@@ -164,7 +164,7 @@ func (c *client) changes(at time.Duration) {
 		c.rotateKey(at)
 	}
 	if within(c.nextScope) {
-		if c.r.IntN(10) < 8 {
+		if c.r.IntN(10) < 9 {
 			c.tell(c.nextScope-c.upTo(2*aDay), behaviour.Event{Kind: behaviour.ClientChanged})
 		}
 		c.scopes = append(c.scopes, "feature:new")
@@ -212,7 +212,6 @@ func (c *client) deploy(at time.Duration) {
 }
 
 func (c *client) rotateSecret(at time.Duration) {
-	c.tell(at, behaviour.Event{Kind: behaviour.CredentialChanged})
 	c.ended = append(c.ended, c.credential(c.secret))
 	c.secret++
 	c.nextSecret = at + 90*aDay
@@ -268,11 +267,11 @@ func (c *client) credential(n int) string {
 	return text
 }
 
-// tell puts an event of the client into the trail.
-func (c *client) tell(at time.Duration, e behaviour.Event) {
+// tell puts an event of the client into the trail, unless the server is away.
+func (c *client) tell(at time.Duration, e behaviour.Event) (told bool) {
 	for _, o := range c.w.outages {
 		if at >= o[0] && at < o[1] {
-			return
+			return false
 		}
 	}
 	c.w.serial++
@@ -281,6 +280,7 @@ func (c *client) tell(at time.Duration, e behaviour.Event) {
 		e.ID = fmt.Sprint("event-", c.w.serial)
 	}
 	c.w.events = append(c.w.events, timed{at, e})
+	return true
 }
 
 func (c *client) agent(version int) string {

@@ -142,14 +142,24 @@ func (t *table) normal() (n int) {
 	return n
 }
 
-// latestMarked is the last that raised an alert; nil: there is none.
-func (t *table) latestMarked() (latest *entry) {
+// firstMarked is the first of those that raised alerts; nil: there is none.
+func (t *table) firstMarked() (first *entry) {
 	for i := range t.entries {
-		if e := &t.entries[i]; e.marked != 0 && (latest == nil || e.first > latest.first) {
-			latest = e
+		if e := &t.entries[i]; e.marked != 0 && (first == nil || e.first < first.first) {
+			first = e
 		}
 	}
-	return latest
+	return first
+}
+
+// unmark takes for normal what raised an alert long enough ago, seen again or not.
+func (t *table) unmark(at int64) {
+	for i := range t.entries {
+		if e := &t.entries[i]; e.marked != 0 && at >= e.marked {
+			e.marked = 0
+			t.novel(at)
+		}
+	}
 }
 
 // newest is when the last normal entry came.

@@ -80,7 +80,7 @@ func (s *sight) with() string {
 	if s.e.Credential == "" {
 		return ""
 	}
-	return ", authenticated with " + short(s.e.Credential, 64)
+	return ", authenticated with the credential " + short(s.e.Credential, 64)
 }
 
 func (s *sight) usualFrom() string {

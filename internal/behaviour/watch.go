@@ -150,9 +150,7 @@ func (s *sight) observe() {
 	case KeyEnrolled:
 		s.keyEnrolled()
 	case ClientChanged:
-		s.b.changedAt, s.b.rotatedAt = s.at, s.at
-	case CredentialChanged:
-		s.b.rotatedAt = s.at
+		s.b.changedAt = s.at
 	}
 }
 

@@ -87,6 +87,27 @@ func TestAlertsSayWhatTheyMeanAndWhatToDo(t *testing.T) {
 	}
 }
 
+// commandsIn are the commands of authz that a text has to type, without what follows
+// their names.
+func commandsIn(text string) (commands []string) {
+	for _, m := range regexp.MustCompile(`authz ((?:alerts|audit|client|database|key|resource|token) [a-z-]+)`).FindAllStringSubmatch(text, -1) {
+		commands = append(commands, m[1])
+	}
+	return commands
+}
+
+func TestAlertsNameCommandsThatThereAre(t *testing.T) {
+	scrape(t)
+	if len(shared.program) < 5 {
+		t.Errorf("the alerts name only %d commands", len(shared.program))
+	}
+	for command, help := range shared.program {
+		if !strings.Contains(help, "authz "+command) {
+			t.Errorf("there is no authz %s", command)
+		}
+	}
+}
+
 // headings are the places in docs/operations.md that a link can lead to.
 func headings(t *testing.T) map[string]bool {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -37,6 +38,7 @@ const (
 var shared struct {
 	once    sync.Once
 	metrics *exported
+	program map[string]string // what each command that an alert names says of itself
 }
 
 // scrape is what a real server tells that has had requests of all kinds.
@@ -45,6 +47,12 @@ func scrape(t *testing.T) *exported {
 	shared.once.Do(func() {
 		s := startSite(t)
 		s.ask()
+		shared.program = map[string]string{}
+		for _, a := range alerts(t) {
+			for _, c := range commandsIn(a["action"]) {
+				shared.program[c] = string(s.run(append(strings.Fields(c), "--help")...))
+			}
+		}
 		shared.metrics = parseExported(s.get("/metrics"))
 	})
 	if shared.metrics == nil {
@@ -84,6 +92,7 @@ func startSite(t *testing.T) *site {
 	db := pgtest.New(t)
 	s := &site{t: t, dir: t.TempDir(), public: freeport.Address(t), internal: freeport.Address(t)}
 	s.program = filepath.Join(s.dir, "authz")
+	dependOnTheSources(t)
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", s.program, "github.com/cargokey/authz/cmd/authz")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building authz: %v\n%s", err, out)
@@ -107,6 +116,21 @@ func startSite(t *testing.T) *site {
 		}
 	}
 	return s
+}
+
+// dependOnTheSources has go test run these tests anew, and not tell what it remembers,
+// where a source has changed of which it does not know that the program is built.
+func dependOnTheSources(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".go" && !d.IsDir() {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *site) run(args ...string) []byte {

@@ -39,8 +39,6 @@ func TestAChangeOfCredentialsExplainsNoNewScope(t *testing.T) {
 		explains bool
 	}{
 		"secret":   {authz.AuditSecretRotated, map[string]any{"until": "2026-01-01T00:00:00Z"}, false},
-		"keys":     {authz.AuditClientUpdated, map[string]any{"keys": []string{"one"}}, false},
-		"jwks-uri": {authz.AuditClientUpdated, map[string]any{"jwks_uri": "https://labels.test/jwks"}, false},
 		"disabled": {authz.AuditClientDisabled, nil, false},
 		"enabled":  {authz.AuditClientEnabled, nil, false},
 		"policy":   {authz.AuditClientUpdated, map[string]any{"dpop_keys": "enrolled"}, true},

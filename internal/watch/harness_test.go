@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cargokey/authz/authz"
@@ -139,7 +140,8 @@ type instance struct {
 // start runs an instance of the analysis until it is ended; edit may change how.
 func (w *world) start(edit func(*watch.Config)) *instance {
 	w.t.Helper()
-	store := open(w.t, w.url, postgres.AsServer())
+	// One connection, since it never needs two at a time.
+	store := open(w.t, w.url, postgres.AsServer(), postgres.Configure(func(c *pgxpool.Config) { c.MaxConns = 1 }))
 	i := &instance{store: store, metrics: prometheus.NewRegistry()}
 	c := watch.Config{
 		Keeper: store, Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: i.metrics, Now: time.Now,

@@ -19,6 +19,9 @@ type Keeper interface {
 	// Trail returns events after a position that are final, in the order of positions:
 	// none ever appears before one that was returned.
 	Trail(ctx context.Context, after authz.TrailPosition, limit int) ([]authz.TrailEvent, error)
+	// OldestAfter is when the first event after a position was, though it be not final; the
+	// zero time: there is none.
+	OldestAfter(ctx context.Context, after authz.TrailPosition) (time.Time, error)
 	// Follow takes or renews the lease of a follower by the database's clock, and tells
 	// where it stands.
 	Follow(ctx context.Context, name, holder string, hold time.Duration) (at authz.TrailPosition, held bool, err error)

@@ -1,8 +1,6 @@
 package watch
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -11,11 +9,12 @@ import (
 	"github.com/cargokey/authz/internal/behaviour"
 )
 
-// kinds are the events of the trail that matter here. That a client is disabled or
-// enabled explains nothing of what it does then.
+// kinds are the events of the trail that matter here. That a secret is rotated, or a client
+// disabled and enabled, explains nothing of what it does then.
 var kinds = map[authz.AuditKind]behaviour.Kind{
 	authz.AuditTokenIssued:            behaviour.TokenIssued,
 	authz.AuditTokenRefused:           behaviour.TokenRefused,
+	authz.AuditEnrolmentRefused:       behaviour.TokenRefused,
 	authz.AuditAuthenticationsLimited: behaviour.TokenRefused,
 	authz.AuditRetiredSecretUsed:      behaviour.SecretRetired,
 	authz.AuditDPoPKeyRefused:         behaviour.KeyRefused,
@@ -23,30 +22,11 @@ var kinds = map[authz.AuditKind]behaviour.Kind{
 	authz.AuditDPoPKeyEnrolled:        behaviour.KeyEnrolled,
 	authz.AuditClientCreated:          behaviour.ClientChanged,
 	authz.AuditClientUpdated:          behaviour.ClientChanged,
-	authz.AuditSecretRotated:          behaviour.CredentialChanged, // and neither its grants nor its policy
 	authz.AuditClientDeleted:          behaviour.ClientDeleted,
 }
 
 // reasonLimited stands for failed authentications that were not written down one by one.
 const reasonLimited = "limited"
-
-// detail is what is read of an event's detail. What is not here is of no concern, and
-// what is of another type than this is a mistake of who wrote it.
-type detail struct {
-	Scope         string `json:"scope"`
-	Credential    string `json:"credential"`
-	UserAgent     string `json:"user_agent"`
-	OffsetMS      *int64 `json:"offset_ms"`
-	Error         string `json:"error"`
-	Reason        string `json:"reason"`
-	Authenticated bool   `json:"authenticated"`
-	Times         int64  `json:"times"`
-	Limited       int64  `json:"limited"`
-
-	// Of client.updated: what it authenticates by is replaced, and nothing else.
-	Keys    json.RawMessage `json:"keys"`
-	JWKSURI json.RawMessage `json:"jwks_uri"`
-}
 
 // translate makes of an event of the trail what the analysis needs to know of it. False:
 // it is of no concern.
@@ -55,12 +35,9 @@ func translate(e *authz.TrailEvent) (behaviour.Event, bool, error) {
 	if !ok {
 		return behaviour.Event{}, false, nil
 	}
-	var d detail
-	if len(e.RawDetail) > 0 {
-		if err := json.Unmarshal(e.RawDetail, &d); err != nil {
-			// Not err itself, which may quote what it is about.
-			return behaviour.Event{}, false, fmt.Errorf("the detail of a %s is not what it should be", e.Kind)
-		}
+	d, err := readDetail(e.RawDetail)
+	if err != nil {
+		return behaviour.Event{}, false, err
 	}
 	event := behaviour.Event{
 		Kind: kind, At: e.At, ID: e.ID.String(), RequestID: e.RequestID, ClientID: e.ClientID, JKT: e.JKT,
@@ -77,10 +54,6 @@ func translate(e *authz.TrailEvent) (behaviour.Event, bool, error) {
 		event.Authenticated = d.Authenticated
 		if event.Reason = d.Reason; event.Reason == "" {
 			event.Reason = d.Error
-		}
-	case authz.AuditClientUpdated:
-		if d.Keys != nil || d.JWKSURI != nil {
-			event.Kind = behaviour.CredentialChanged
 		}
 	case authz.AuditAuthenticationsLimited:
 		event.Reason, event.Times = reasonLimited, max(d.Limited, 0)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/internal/behaviour"
 )
 
@@ -245,12 +246,26 @@ func (w *Watcher) advance(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	upTo := now
-	if more && batch[limit-1].At.Before(now) {
-		upTo = batch[limit-1].At
+	return more, w.observedUpTo(ctx, batch, more, now)
+}
+
+// observedUpTo notes how far the analysis has come. That there is nothing to read is not
+// the end of the trail: while a transaction is left open, nothing becomes final.
+func (w *Watcher) observedUpTo(ctx context.Context, batch []authz.TrailEvent, more bool, now time.Time) error {
+	var next time.Time
+	if more {
+		next = batch[len(batch)-1].At
+	} else {
+		var err error
+		if next, err = w.c.Keeper.OldestAfter(ctx, w.analysis.to); err != nil {
+			return err
+		}
 	}
-	w.upTo.Store(upTo.UnixNano())
-	return more, nil
+	if next.IsZero() || next.After(now) {
+		next = now
+	}
+	w.upTo.Store(next.UnixNano())
+	return nil
 }
 
 // keep writes what was found. Where the database will never take it, the events are

@@ -219,6 +219,26 @@ func TestWhatCameWhileNobodyWasAtItIsCaughtUpWith(t *testing.T) {
 	}
 }
 
+// Whoever leaves a transaction open keeps all that is written after from being read.
+func TestTransactionThatIsLeftOpenShowsAsLag(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "shop")
+	i := w.start(nil)
+	defer i.end()
+	w.await("it is at work", func() bool { return i.metric("authz_behaviour_active") == 1 })
+	tx, err := w.admin.Begin(t.Context())
+	must(t, err)
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	_, err = tx.Exec(t.Context(), `select pg_current_xact_id()`)
+	must(t, err)
+	late := w.retired("shop", "old")
+	late.At = late.At.Add(-time.Minute)
+	w.write(late)
+	w.await("it says how far it is behind", func() bool { return i.metric("authz_behaviour_lag_seconds") >= 60 })
+	must(t, tx.Rollback(t.Context()))
+	w.await("it has caught up", func() bool { return len(w.alerts()) == 1 && i.metric("authz_behaviour_lag_seconds") < 60 })
+}
+
 func TestPoisonedEventsAreLeftOut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "shop")

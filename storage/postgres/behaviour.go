@@ -135,6 +135,10 @@ func unkeepable(err error) error {
 	if !errors.As(err, &pgErr) {
 		return err
 	}
+	// That there is no partition is no constraint's name, and one may come in a moment.
+	if pgErr.Code == "23514" && pgErr.ConstraintName == "" {
+		return err
+	}
 	switch pgErr.Code[:2] {
 	case "22", "23": // data exception, integrity constraint violation
 		return fmt.Errorf("%w: %w", watch.ErrUnkeepable, err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cargokey/authz/authz"
 	"github.com/cargokey/authz/internal/behaviour"
@@ -271,6 +272,27 @@ func TestFindingsThatTheDatabaseNeverTakesAreToldApart(t *testing.T) {
 	}
 }
 
+// The next partition may come in a moment.
+func TestFindingsAreNotToBlameForAPartitionThatIsMissing(t *testing.T) {
+	t.Parallel()
+	server, owner, admin := behaviourStores(t)
+	a := newAnalyst(t, server, "one")
+	f := a.finds()
+	f.Alerts = []watch.Raised{raised(shop, behaviour.NewKey, "k", clock())}
+	f.At = clock().AddDate(0, 0, 30) // which nothing is there for yet
+	_, err := server.KeepFindings(t.Context(), f)
+	if err == nil || errors.Is(err, watch.ErrUnkeepable) {
+		t.Errorf("without a partition: %v", err)
+	}
+	day := f.At.UTC().Truncate(24 * time.Hour)
+	_, err = admin.Exec(t.Context(), `select authz.ensure_partition('audit_events', $1, $2)`, day, day.AddDate(0, 0, 1))
+	must(t, err)
+	a.keep(f)
+	if all, err := owner.Alerts(t.Context(), postgres.AlertFilter{}); err != nil || len(all) != 1 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
 func TestKeysOfClientsThatAreGoneAreNobodys(t *testing.T) {
 	t.Parallel()
 	server, owner, admin := behaviourStores(t)
@@ -327,6 +349,34 @@ func TestOldAlertsGoWithTheirDeliveriesAndNotByAClockAlone(t *testing.T) {
 	must(t, err)
 	if len(all) != 1 || all[0].Subject != "new" || count(t, admin, "alert_deliveries") != 1 {
 		t.Errorf("%+v", all)
+	}
+}
+
+func TestServersRoleTakesNoAlertAway(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	owner, server := open(t, db.OwnerURL), open(t, db.ServerURL, postgres.AsServer())
+	populate(t, owner, clock())
+	a := newAnalyst(t, server, "one")
+	f := a.finds()
+	f.Alerts = []watch.Raised{raised(shop, behaviour.NewKey, "k", clock())}
+	a.keep(f)
+	role := connect(t, db.ServerURL)
+	for sql, want := range map[string]string{
+		`update authz.alerts set last_at = '2020-01-01'`:   "23514",
+		`update authz.alerts set times = 0`:                "23514",
+		`update authz.alerts set raised_at = '2020-01-01'`: "42501",
+		`delete from authz.alerts`:                         "42501",
+	} {
+		var pgErr *pgconn.PgError
+		if _, err := role.Exec(t.Context(), sql); !errors.As(err, &pgErr) || pgErr.Code != want {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	_, err := server.ForgetBehaviour(t.Context(), clock(), "", 1)
+	must(t, err)
+	if all, err := owner.Alerts(t.Context(), postgres.AlertFilter{}); err != nil || len(all) != 1 {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
 

@@ -24,6 +24,7 @@ func partitionWidths() []authz.PartitionFamily {
 		{Family: "tokens", Width: time.Hour},
 		{Family: "spent_proofs", Width: time.Hour},
 		{Family: "audit_events", Width: 24 * time.Hour},
+		{Family: "audit_seals", Width: 24 * time.Hour},
 	}
 }
 
