@@ -217,7 +217,7 @@ func clean(a behaviour.Alert) behaviour.Alert {
 // else is written seldom, since a client's baseline costs the same however many events
 // have changed it.
 func (a *analysis) due(now time.Time) bool {
-	return len(a.raised) > 0 || len(a.heard) > a.pace.held || len(a.owners.owned) > a.pace.held ||
+	return len(a.raised) > 0 || len(a.heard) > a.pace.held || a.owners.many(a.pace.held) ||
 		!a.since.IsZero() && now.Sub(a.since) >= a.pace.keep
 }
 

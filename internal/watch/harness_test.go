@@ -216,19 +216,29 @@ func (w *world) exec(sql string, args ...any) {
 // learnt is what is kept of a client: how many tokens, and how many refusals.
 func (w *world) learnt(client string) (issued, refused int) {
 	w.t.Helper()
-	kept, err := w.owner.Baselines(w.t.Context(), []string{client})
-	must(w.t, err)
-	if kept[client] == nil {
+	b := w.baseline(client)
+	if b == nil {
 		return 0, 0
-	}
-	b := &behaviour.Baseline{}
-	if err := json.Unmarshal(kept[client], b); err != nil {
-		w.t.Fatalf("%v: %s", err, kept[client])
 	}
 	for _, h := range b.LastWeek(time.Now().Add(time.Hour)) {
 		issued, refused = issued+int(h.Issued), refused+int(h.Refused)
 	}
 	return issued, refused
+}
+
+// baseline is what is kept of a client; nil: nothing is.
+func (w *world) baseline(client string) *behaviour.Baseline {
+	w.t.Helper()
+	kept, err := w.owner.Baselines(w.t.Context(), []string{client})
+	must(w.t, err)
+	if kept[client] == nil {
+		return nil
+	}
+	b := &behaviour.Baseline{}
+	if err := json.Unmarshal(kept[client], b); err != nil {
+		w.t.Fatalf("%v: %s", err, kept[client])
+	}
+	return b
 }
 
 // alerts are all that are kept.

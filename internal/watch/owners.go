@@ -67,6 +67,12 @@ func (o *owners) disown(clientID string) {
 	}
 }
 
+// many tells whether it is time to keep what there is: while the analysis catches up, a
+// day of keys may come between two times that it keeps by the clock.
+func (o *owners) many(most int) bool {
+	return len(o.owned) > most || len(o.shown) > most || len(o.known) > ownersKnown
+}
+
 // kept is called when what was to be kept is: memory is bounded here.
 func (o *owners) kept() {
 	clear(o.owned)

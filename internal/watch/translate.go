@@ -9,7 +9,8 @@ import (
 	"github.com/cargokey/authz/internal/behaviour"
 )
 
-// kinds are the events of the trail that matter here.
+// kinds are the events of the trail that matter here. That a secret is rotated, or a client
+// disabled and enabled, explains nothing of what it does then.
 var kinds = map[authz.AuditKind]behaviour.Kind{
 	authz.AuditTokenIssued:            behaviour.TokenIssued,
 	authz.AuditTokenRefused:           behaviour.TokenRefused,
@@ -21,9 +22,6 @@ var kinds = map[authz.AuditKind]behaviour.Kind{
 	authz.AuditDPoPKeyEnrolled:        behaviour.KeyEnrolled,
 	authz.AuditClientCreated:          behaviour.ClientChanged,
 	authz.AuditClientUpdated:          behaviour.ClientChanged,
-	authz.AuditClientDisabled:         behaviour.ClientChanged,
-	authz.AuditClientEnabled:          behaviour.ClientChanged,
-	authz.AuditSecretRotated:          behaviour.ClientChanged,
 	authz.AuditClientDeleted:          behaviour.ClientDeleted,
 }
 

@@ -58,6 +58,7 @@ type Watcher struct {
 	analysis *analysis // nil: another instance is at it
 	renewAt  time.Time
 	oneByOne int // events that are taken one at a time, since together they cannot be kept
+	atOnce   int // events that are kept at a time, since more could not be; 0: as many as there are
 	forgetAt time.Time
 	forgotTo string
 	failing  bool // the last step has failed
@@ -222,8 +223,12 @@ func (w *Watcher) follow(ctx context.Context) (held bool, err error) {
 // advance reads a batch, and keeps what was found when it is time to.
 func (w *Watcher) advance(ctx context.Context) (more bool, err error) {
 	a, now, limit := w.analysis, w.c.Now(), w.pace.batch
-	if w.oneByOne > 0 {
+	few := w.oneByOne > 0 || w.atOnce > 0
+	switch {
+	case w.oneByOne > 0:
 		limit = 1
+	case few:
+		limit = min(limit, w.atOnce)
 	}
 	batch, err := w.c.Keeper.Trail(ctx, a.to, limit)
 	if err != nil {
@@ -236,7 +241,7 @@ func (w *Watcher) advance(ctx context.Context) (more bool, err error) {
 	if !more {
 		a.tick(now)
 	}
-	if w.oneByOne > 0 && a.to != a.from || a.due(now) {
+	if few && a.to != a.from || a.due(now) {
 		if err := w.keep(ctx, len(batch)); err != nil {
 			return false, err
 		}
@@ -276,10 +281,14 @@ func (w *Watcher) keep(ctx context.Context, read int) error {
 		w.oneByOne = a.observed
 		return fmt.Errorf("keeping what %d events lead to: %w", a.observed, err)
 	case err != nil:
+		w.atOnce = w.fewer(a.observed, err)
 		return err
 	}
 	if w.oneByOne > 0 {
 		w.oneByOne--
+	}
+	if w.atOnce *= 2; w.atOnce >= w.pace.batch {
+		w.atOnce = 0
 	}
 	for _, alert := range kept {
 		w.m.alerts.WithLabelValues(string(alert.Kind)).Inc()
@@ -287,6 +296,15 @@ func (w *Watcher) keep(ctx context.Context, read int) error {
 			"seen", alert.Seen, "request_id", alert.RequestID)
 	}
 	return nil
+}
+
+// fewer is how many events to try with next: what takes too long to be kept would
+// take as long the next time.
+func (w *Watcher) fewer(observed int, err error) int {
+	if errors.Is(err, ErrNotHeld) {
+		return w.atOnce
+	}
+	return max(min(observed/2, w.pace.batch), 1)
 }
 
 // leaveOut goes on without what an event leads to, or an alert that was held back.

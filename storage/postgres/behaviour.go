@@ -75,11 +75,16 @@ func (s *Store) Fleet(ctx context.Context) (fleet json.RawMessage, number int64,
 	return fleet, number, nil
 }
 
+// beginFindingsSQL has Postgres end a transaction whose instance says nothing more, frozen
+// or cut off: nobody could follow the trail instead of it, and no event that is written
+// meanwhile would become final, for the seals neither.
+const beginFindingsSQL = `begin; set local idle_in_transaction_session_timeout = '5s'`
+
 // KeepFindings is watch.Keeper's. Whether it is their turn comes first: whoever is late
 // writes nothing, and of two at once the second waits here until the first has ended.
 func (s *Store) KeepFindings(ctx context.Context, f watch.Findings) ([]watch.Kept, error) {
 	var kept []watch.Kept
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginFindingsSQL}, func(tx pgx.Tx) error {
 		if err := takeTurn(ctx, tx, f); err != nil {
 			return err
 		}
