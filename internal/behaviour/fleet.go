@@ -49,7 +49,7 @@ const (
 	// heldFor leaves two minutes of the five in which an alert is to be out.
 	heldFor = 3 * minute
 	// crowdHeld is enough for others to follow, where they do.
-	crowdHeld = 90
+	crowdHeld = 60
 	// Clients at once that are a crowd, and what at once means.
 	crowdOf     = 4
 	crowdWithin = 6 * minute

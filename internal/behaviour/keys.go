@@ -58,9 +58,9 @@ func (s *sight) key(strangeAgent bool, from place) {
 	}
 }
 
-// newCredential tells whether the client authenticates with what it did not have two
-// days ago: that comes from an operator, however late it is taken up, and one new key may
-// come with it.
+// newCredential tells whether the client authenticates with what it did not an hour ago:
+// that comes from an operator, however late it is taken up, and one new key may come with
+// it.
 func (s *sight) newCredential() bool {
 	b := s.b
 	if s.e.Credential == "" || b.secrets.normal() == 0 {
@@ -70,7 +70,7 @@ func (s *sight) newCredential() bool {
 	if e := b.secrets.find(short(s.e.Credential, 64)); e != nil {
 		since = e.first
 	}
-	if s.at-since >= explainedFor || since < b.Since.Unix()+settled*day {
+	if s.at-since >= hour || since < b.Since.Unix()+settled*day {
 		return false
 	}
 	for i := range b.keys.entries {
@@ -121,7 +121,7 @@ func (b *Baseline) keyLimit() int64 {
 				limit = 3 * quiet
 			}
 		}
-		if e.last > b.issuedAt-day && e.last-e.first > day { // and not only while one replaces another
+		if e.last > b.issuedAt-day && e.first < b.issuedAt-3*day { // and not only while one replaces another
 			inUse++
 		}
 	}
@@ -243,7 +243,7 @@ func (s *sight) retiredSecret() {
 	// From where nobody expects it, it is another matter than from a place of the client's
 	// own, and no folding of the two hides it.
 	subject := s.e.Credential
-	if !s.fromKnown() {
+	if s.b.networks.normal() > 0 && !s.fromKnown() {
 		subject += " from " + s.e.Network.String()
 	}
 	if subject, ok := s.b.may(RetiredSecret, subject, s.at, hour); ok {

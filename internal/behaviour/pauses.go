@@ -34,7 +34,7 @@ func (s *sight) scope() {
 	b := s.b
 	t := &b.scopes
 	limit := int64(quiet)
-	if b.activeDays >= 30 { // one new feature is no habit
+	if b.activeDays >= 3*settled && s.at-b.Since.Unix() >= 30*day { // one new feature is no habit
 		limit = 3 * quiet
 	}
 	for _, name := range s.e.Scopes {

@@ -21,7 +21,7 @@ func (b *Baseline) burstLimits(at int64) (five, sixty int64) {
 	}
 	busyFive, busyHour := b.perMinutes.highest(), b.perHour.highest()
 	// A restart of all its processes brings most of an hour's tokens at once.
-	five, sixty = max(burstFloor, 3*busyFive, busyHour*3/2), max(hourFloor, 4*busyHour)
+	five, sixty = max(burstFloor, 2*busyFive+burstFloor/2, min(busyHour*3/2, 7*busyFive)), max(hourFloor, 4*busyHour)
 	if b.hours.closed > 3*hoursOfWeek && b.hours.usually(at/hour) < 0.05*float64(busyHour) {
 		five, sixty = max(burstFloor, five/2), max(hourFloor, sixty/2)
 	}
