@@ -1,0 +1,6 @@
+//go:build !race
+
+package behaviour_test
+
+// raceEnabled leaves out what takes long under the race detector.
+const raceEnabled = false
