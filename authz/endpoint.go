@@ -157,9 +157,9 @@ func (s *Server) finish(ctx context.Context, ev *event, a *attempt) {
 		if ev.status >= 500 {
 			level = slog.LevelError
 		}
-	}
-	if ev.err != nil && ev.err.check() != "" {
-		attrs = append(attrs, slog.String("check", ev.err.check()))
+		if check := ev.err.failedCheck(); check.name != "" {
+			attrs = append(attrs, slog.String("check", check.name))
+		}
 	}
 	s.log.LogAttrs(ctx, level, "request", attrs...)
 }

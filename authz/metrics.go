@@ -5,9 +5,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/cargokey/authz/dpopbind"
-	"github.com/cargokey/authz/internal/clientassertion"
 )
 
 // Metrics are what the server counts. Their labels come from closed sets.
@@ -163,31 +160,18 @@ func (m *Metrics) observe(ev *event, elapsed time.Duration) {
 	at := m.endpoints[ev.endpoint]
 	at.count(answeredWith(ev.err, ev.folded))
 	at.duration.Observe(elapsed.Seconds())
-	if ev.proofOffset != nil {
-		m.proofOffset.Observe(ev.proofOffset.Seconds())
+	if offset, ok := ev.offset(); ok {
+		m.proofOffset.Observe(offset.Seconds())
 	}
-	if ev.err != nil {
-		m.observeRefusal(ev.err)
+	if ev.err == nil {
+		return
 	}
-}
-
-func (m *Metrics) observeRefusal(err *oauthError) {
-	var proofErr *dpopbind.ProofError
-	var assertionErr *clientassertion.Error
-	switch {
-	case errors.As(err, &assertionErr):
-		m.assertionsRefused.inc(string(assertionErr.Check))
-	case errors.Is(err, ErrAssertionSpent):
-		m.assertionsRefused.inc(assertionReplay)
-	case errors.As(err, &proofErr):
-		if proofErr.Check == dpopbind.CheckIAT && proofErr.Offset != 0 {
-			m.proofOffset.Observe(proofErr.Offset.Seconds())
-		}
-		m.proofsRefused.inc(string(proofErr.Check))
-	case errors.Is(err, dpopbind.ErrNoProof):
-		m.proofsRefused.inc(proofMissing)
-	case errors.Is(err, ErrProofSpent):
-		m.proofsRefused.inc(string(dpopbind.CheckReplay))
+	switch check := ev.err.failedCheck(); {
+	case check.name == "":
+	case check.assertion:
+		m.assertionsRefused.inc(check.name)
+	default:
+		m.proofsRefused.inc(check.name)
 	}
 }
 

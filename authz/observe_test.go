@@ -106,6 +106,11 @@ func TestMetricsCountByClosedSets(t *testing.T) {
 			t.Errorf("/metrics lacks %s", want)
 		}
 	}
+	for _, check := range []string{"missing", "replay", "format"} {
+		if want := `"check":"` + check + `"`; strings.Count(w.logs.String(), want) != 1 {
+			t.Errorf("the log has not one line with %s", want)
+		}
+	}
 	for _, chosen := range []string{"made-up", client.ID, key.JKT()} {
 		if strings.Contains(metrics, chosen) {
 			t.Errorf("/metrics holds %q", chosen)

@@ -1,15 +1,11 @@
 package authz
 
 import (
-	"errors"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/cargokey/authz/dpopbind"
-	"github.com/cargokey/authz/internal/clientassertion"
 )
 
 // Of each period of a tally, which is a second or as long as the Store is away, so many
@@ -199,52 +195,5 @@ func (s *Server) noteAsked(e *AuditEvent, ev *event) {
 	}
 	if len(scopes) > 0 {
 		e.Detail["scope"] = strings.Join(scopes, " ")
-	}
-}
-
-// offset is how far the server's clock was past the iat of the proof, of one that is
-// refused for it too.
-func (ev *event) offset() (time.Duration, bool) {
-	if ev.proofOffset != nil {
-		return *ev.proofOffset, true
-	}
-	var proof *dpopbind.ProofError
-	if errors.As(ev.err, &proof) && proof.Check == dpopbind.CheckIAT && proof.Offset != 0 {
-		return proof.Offset, true
-	}
-	return 0, false
-}
-
-// reason says why a request is refused, of a closed set: the check of its proof or, by
-// "assertion_" and its name, of its assertion, or else the error's code.
-func (e *oauthError) reason() string {
-	check := e.check()
-	var assertion *clientassertion.Error
-	switch {
-	case check == "":
-		return e.code
-	case errors.As(e, &assertion) || errors.Is(e, ErrAssertionSpent):
-		return "assertion_" + check
-	default:
-		return check
-	}
-}
-
-// check is the check of the proof or the assertion that failed, "missing" and "replay"
-// among them; "": it is something else.
-func (e *oauthError) check() string {
-	var proof *dpopbind.ProofError
-	var assertion *clientassertion.Error
-	switch {
-	case errors.As(e, &assertion):
-		return string(assertion.Check)
-	case errors.As(e, &proof):
-		return string(proof.Check)
-	case errors.Is(e, dpopbind.ErrNoProof):
-		return "missing"
-	case errors.Is(e, ErrProofSpent), errors.Is(e, ErrAssertionSpent):
-		return string(dpopbind.CheckReplay)
-	default:
-		return ""
 	}
 }
