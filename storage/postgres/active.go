@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/cargokey/authz/authz"
@@ -20,8 +21,12 @@ import (
 // What is known of a token's client, resource and keys comes by sub-selects, which are
 // by one index each: as joins, and for one token alone, they took twice as long. The
 // offset keeps them apart from the partitions: each would have them for itself.
+//
+// The two revisions are those that what is kept of a token holds for: see keptTokens.
 var activeTokensSQL = `
-select exists (select from authz.clients c where c.id = $1 and` + callerSQL("$2") + `), ` + readTokenColumns + `
+select exists (select from authz.clients c where c.id = $1 and` + callerSQL("$2") + `),
+  (select v.revision from authz.gateway_revision v where v.only_row),
+  (select r.revision from authz.token_revisions r where r.slot = ` + slotSQL("t.digest") + `), ` + readTokenColumns + `
 from (select) one
 left join lateral (
   select t.*,
@@ -34,11 +39,18 @@ left join lateral (
     offset 0) t) t on t.active
 where` + onPrimarySQL
 
+// unchangedSQL tells the revisions by which what is kept of tokens holds or does not.
+const unchangedSQL = `
+select v.revision, r.slot, r.revision
+from authz.gateway_revision v, authz.token_revisions r
+where v.only_row and r.slot = any($1) and` + onPrimarySQL
+
 // lookup is what ActiveToken is asked.
 type lookup struct {
 	digest  authz.Digest
 	gateway authz.Caller
 	now     time.Time
+	kept    *keptToken // nil: nothing
 }
 
 // found is its answer: a token, or why there is none.
@@ -50,36 +62,104 @@ type found struct {
 // ActiveToken is authz.Store's. Look-ups that come at the same time go in one
 // statement.
 func (s *Store) ActiveToken(ctx context.Context, digest authz.Digest, gateway authz.Caller, now time.Time) (*authz.Token, error) {
-	answer, err := s.lookups.ask(ctx, lookup{digest, gateway, now})
+	answer, err := s.lookups.ask(ctx, lookup{digest, gateway, now, s.kept.of(digest, now)})
 	if err != nil {
 		return nil, fmt.Errorf("reading a token: %w", err)
 	}
 	return answer.token, answer.err
 }
 
-// sameCaller tells whether two share a statement.
-func sameCaller(a, b lookup) bool {
+// alikeLookups tells whether two share a statement.
+func alikeLookups(a, b lookup) bool {
+	if a.kept != nil || b.kept != nil {
+		return a.kept != nil && b.kept != nil
+	}
 	return a.gateway.ClientID == b.gateway.ClientID && a.gateway.Revision == b.gateway.Revision
 }
 
+// lookUp answers lookups that are alike.
+func (s *Store) lookUp(ctx context.Context, lookups []lookup) ([]found, error) {
+	if lookups[0].kept == nil {
+		return s.activeTokens(ctx, lookups)
+	}
+	answers, changed, err := s.stillActive(ctx, lookups)
+	if err != nil {
+		return nil, err
+	}
+	// One by one: they may be of several callers, and are few.
+	for _, i := range changed {
+		again, err := s.activeTokens(ctx, lookups[i:i+1])
+		if err != nil {
+			return nil, err
+		}
+		answers[i] = again[0]
+	}
+	return answers, nil
+}
+
+// stillActive answers by what is kept, where that holds, and tells for which lookups it
+// does not.
+func (s *Store) stillActive(ctx context.Context, lookups []lookup) (answers []found, changed []int, err error) {
+	slots := make([]int16, len(lookups))
+	for i := range lookups {
+		slots[i] = slotOf(lookups[i].digest)
+	}
+	var all int64
+	revisions := make(map[int16]int64, len(slots))
+	conn, era, err := s.acquire(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer conn.Release()
+	rows, err := conn.Query(ctx, unchangedSQL, pgtype.FlatArray[int16](slots))
+	if err != nil {
+		return nil, nil, err
+	}
+	var slot int16
+	var own int64
+	if _, err = pgx.ForEachRow(rows, []any{&all, &slot, &own}, func() error {
+		revisions[slot] = own
+		return nil
+	}); err != nil {
+		return nil, nil, err
+	}
+	answers = make([]found, len(lookups))
+	for i, l := range lookups {
+		own, ok := revisions[slots[i]]
+		if ok && l.kept.era == era && l.kept.own == own && l.kept.all == all && s.kept.knows(l.gateway, all) {
+			answers[i] = l.answer(&l.kept.token)
+		} else {
+			changed = append(changed, i)
+		}
+	}
+	return answers, changed, nil
+}
+
+// activeTokens answers lookups of one caller, and keeps what it finds.
 func (s *Store) activeTokens(ctx context.Context, lookups []lookup) ([]found, error) {
+	era, read := s.kept.now(), time.Now()
 	rows, err := s.pool.Query(ctx, activeTokensSQL, activeTokensArgs(lookups)...)
 	if err != nil {
 		return nil, err
 	}
 	var current bool
+	var all int64
+	var own *int64
 	tokens := make(map[authz.Digest]*authz.Token, len(lookups))
 	n := 0
 	for rows.Next() {
-		if n++; rows.RawValues()[1] == nil { // none is active
-			err = rows.Scan(append([]any{&current}, make([]any, len(rows.RawValues())-1)...)...)
+		if n++; rows.RawValues()[3] == nil { // none is active
+			err = rows.Scan(append([]any{&current, &all, &own}, make([]any, len(rows.RawValues())-3)...)...)
 			break
 		}
 		var t *authz.Token
-		if t, err = scanTokenBetween(rows, []any{&current}, nil); err != nil {
+		if t, err = scanTokenBetween(rows, []any{&current, &all, &own}, nil); err != nil {
 			break
 		}
 		tokens[t.Digest] = t
+		if own != nil {
+			s.kept.learn(&keptToken{token: *t, all: all, own: *own, era: era, read: read})
+		}
 	}
 	rows.Close()
 	switch {
@@ -90,15 +170,18 @@ func (s *Store) activeTokens(ctx context.Context, lookups []lookup) ([]found, er
 	case n == 0:
 		return nil, errors.New("the database says nothing of the caller")
 	}
-	all := make([]found, len(lookups))
+	if current && len(tokens) > 0 {
+		s.kept.learnCaller(era, lookups[0].gateway, all)
+	}
+	answers := make([]found, len(lookups))
 	for i, l := range lookups {
 		if !current {
-			all[i].err = authz.ErrClientChanged
+			answers[i].err = authz.ErrClientChanged
 			continue
 		}
-		all[i] = l.answer(tokens[l.digest])
+		answers[i] = l.answer(tokens[l.digest])
 	}
-	return all, nil
+	return answers, nil
 }
 
 // answer is of a token that was found active at the earliest moment of its group. Two

@@ -22,13 +22,13 @@ import (
 //
 // Each look-up is lateral and limited: as a join it could be answered by reading
 // all that there is.
-const admitCallsSQL = `
+var admitCallsSQL = `
 with call as (
   select * from unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[],
     $8::boolean[], $9::bytea[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::boolean[], $18::boolean[], $19::text[])
   with ordinality as c (token, resource, generation, revision, now, jkt, scopes, nonce, proof, iat, since, until, look, any_revision, x5t, n)
 ), known as materialized (
-  select c.n, c.proof, c.iat, c.since, c.until, c.look, v.revision, t.*,
+  select c.n, c.token, c.proof, c.iat, c.since, c.until, c.look, v.revision, t.*,
     c.proof is not null and t.jkt = c.jkt and (v.revision = c.revision or c.any_revision) and (c.nonce or not t.require_nonce)
       and string_to_array(t.scope, ' ') @> string_to_array(c.scopes, E'\n') as admitted,
     t.x5t is null or t.x5t = c.x5t as certified
@@ -54,7 +54,7 @@ with call as (
   on conflict do nothing
   returning digest
 )
-select k.revision, s.digest is not null, k.jti, k.client_id, k.scope, k.jkt, k.issued_at, k.expires_at, k.require_nonce,
+select k.revision, (select r.revision from authz.token_revisions r where r.slot = ` + slotSQL("k.token") + `), s.digest is not null, k.jti, k.client_id, k.scope, k.jkt, k.issued_at, k.expires_at, k.require_nonce,
   k.x5t, k.certified
 from known k left join spent s on k.admitted and s.digest = k.proof
 order by k.n`
@@ -62,13 +62,14 @@ order by k.n`
 // admitting is a Call with its moment.
 type admitting struct {
 	authz.Call
-	now time.Time
+	now  time.Time
+	kept *keptToken // nil: nothing by which the call is to be let through
 }
 
 // AdmitCall is authz.Store's. Calls that come at the same time go in one
 // statement.
 func (s *Store) AdmitCall(ctx context.Context, call authz.Call, now time.Time) (authz.Verdict, error) {
-	v, err := s.calls.ask(ctx, admitting{call, now})
+	v, err := s.calls.ask(ctx, admitting{call, now, s.keptCalls.forCall(call, now)})
 	if err != nil {
 		return authz.Verdict{}, fmt.Errorf("checking a call: %w", err)
 	}
@@ -86,7 +87,34 @@ func proofOf(c admitting) (name [32]byte, ok bool) {
 	return c.Proof.Digest, true
 }
 
+// alikeCalls tells whether two share a statement.
+func alikeCalls(a, b admitting) bool { return (a.kept == nil) == (b.kept == nil) }
+
+// admit answers calls that are alike.
+func (s *Store) admit(ctx context.Context, calls []admitting) ([]authz.Verdict, error) {
+	if calls[0].kept == nil {
+		return s.admitCalls(ctx, calls)
+	}
+	verdicts, changed, err := s.admitKept(ctx, calls)
+	if err != nil || len(changed) == 0 {
+		return verdicts, err
+	}
+	left := make([]admitting, len(changed))
+	for i, n := range changed {
+		left[i] = calls[n]
+	}
+	again, err := s.admitCalls(ctx, left)
+	if err != nil {
+		return nil, err
+	}
+	for i, n := range changed {
+		verdicts[n] = again[i]
+	}
+	return verdicts, nil
+}
+
 func (s *Store) admitCalls(ctx context.Context, calls []admitting) ([]authz.Verdict, error) {
+	era, read := s.keptCalls.now(), time.Now()
 	rows, err := s.pool.Query(ctx, admitCallsSQL, admitCallsArgs(calls)...)
 	if err != nil {
 		return nil, err
@@ -94,26 +122,33 @@ func (s *Store) admitCalls(ctx context.Context, calls []admitting) ([]authz.Verd
 	n := -1
 	verdicts, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (authz.Verdict, error) {
 		n++
-		return scanVerdict(row, calls[n].Call)
+		v, own, err := scanVerdict(row, calls[n].Call)
+		// By another revision, the resource may be another one.
+		if err == nil && v.Token != nil && own != nil && v.Revision == calls[n].Revision {
+			s.keptCalls.learn(&keptToken{token: *v.Token, clientNonce: v.ClientNonce, generation: calls[n].Generation,
+				all: v.Revision, own: *own, era: era, read: read})
+		}
+		return v, err
 	})
-	s.room.note(err, slices.ContainsFunc(verdicts, func(v authz.Verdict) bool { return v.Spent }), calls[0].now)
+	s.room.note(err, slices.ContainsFunc(verdicts, spends), calls[0].now)
 	if err == nil && len(verdicts) != len(calls) {
 		err = fmt.Errorf("%d verdicts for %d calls", len(verdicts), len(calls))
 	}
 	return verdicts, err
 }
 
-func scanVerdict(row pgx.CollectableRow, call authz.Call) (authz.Verdict, error) {
+func spends(v authz.Verdict) bool { return v.Spent }
+
+func scanVerdict(row pgx.CollectableRow, call authz.Call) (v authz.Verdict, own *int64, err error) {
 	var (
-		v                   authz.Verdict
 		jti                 *[16]byte
 		client, scope       *string
 		jkt, x5t            *string
 		issuedAt, expiresAt *time.Time
 		nonce, certified    *bool
 	)
-	if err := row.Scan(&v.Revision, &v.Spent, &jti, &client, &scope, &jkt, &issuedAt, &expiresAt, &nonce, &x5t, &certified); err != nil {
-		return authz.Verdict{}, err
+	if err := row.Scan(&v.Revision, &own, &v.Spent, &jti, &client, &scope, &jkt, &issuedAt, &expiresAt, &nonce, &x5t, &certified); err != nil {
+		return authz.Verdict{}, nil, err
 	}
 	if jti != nil {
 		v.ClientNonce, v.Certified = *nonce, *certified
@@ -122,7 +157,7 @@ func scanVerdict(row pgx.CollectableRow, call authz.Call) (authz.Verdict, error)
 			JKT: orEmpty(jkt), X5T: orEmpty(x5t), IssuedAt: *issuedAt, ExpiresAt: *expiresAt,
 		}
 	}
-	return v, nil
+	return v, own, nil
 }
 
 // admitCallsArgs has a column for each of what a call consists of. The ranges of

@@ -13,7 +13,6 @@ import (
 const (
 	TokensSQL         = tokensSQL
 	SpendProofSQL     = spendProofSQL
-	AdmitCallSQL      = admitCallsSQL
 	RevokeClientSQL   = revokeClientSQL
 	RevokeResourceSQL = revokeResourceSQL
 	RevokeDPoPKeySQL  = revokeDPoPKeySQL
@@ -22,6 +21,7 @@ const (
 )
 
 var (
+	AdmitCallSQL    = admitCallsSQL
 	RecordAloneSQL  = recordAloneSQL
 	RecordAloneArgs = recordArgs
 	RecordTokenSQL  = recordTokensSQL
@@ -52,12 +52,12 @@ func RecordTokenArgs(issue authz.Issue) []any {
 
 // ActiveTokenArgs are the parameters for one look-up alone.
 func ActiveTokenArgs(digest authz.Digest, gateway authz.Caller, now time.Time) []any {
-	return activeTokensArgs([]lookup{{digest, gateway, now}})
+	return activeTokensArgs([]lookup{{digest: digest, gateway: gateway, now: now}})
 }
 
 // AdmitCallArgs are the parameters for one call alone.
 func AdmitCallArgs(call authz.Call, now time.Time) []any {
-	return admitCallsArgs([]admitting{{call, now}})
+	return admitCallsArgs([]admitting{{Call: call, now: now}})
 }
 
 // AdvanceFollower moves a follower on in a transaction of its own.

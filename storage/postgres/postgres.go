@@ -33,6 +33,8 @@ type Store struct {
 	records *group[authz.Issue, recorded]
 	lookups *group[lookup, found]
 	fence   fence
+	// What is kept of tokens, for look-ups and for calls, which know other things of them.
+	kept, keptCalls keptTokens
 }
 
 var _ authz.Store = (*Store)(nil)
@@ -87,10 +89,13 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	if pooled && !names(url, "default_query_exec_mode") {
 		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
+	s.kept.off, s.keptCalls.off = pooled, pooled
 	prepare := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		ctx, cancel := context.WithTimeout(ctx, config.ConnConfig.ConnectTimeout) // pgxpool sets none
 		defer cancel()
+		s.kept.forget()
+		s.keptCalls.forget()
 		if err := prepareSession(ctx, conn, pooled); err != nil {
 			return err
 		}
@@ -116,10 +121,11 @@ func Open(ctx context.Context, url string, options ...Option) (*Store, error) {
 	}
 	// What is still connected to a primary that was succeeded is of no use.
 	primaries.onSuccession(s.pool.Reset)
-	s.calls = newGroup(s.admitCalls, proofOf)
+	s.calls = newGroup(s.admit, proofOf)
+	s.calls.alike = alikeCalls
 	s.records = newGroup(s.recordTokens, issueName)
-	s.lookups = newGroup(s.activeTokens, nil)
-	s.lookups.alike = sameCaller
+	s.lookups = newGroup(s.lookUp, nil)
+	s.lookups.alike = alikeLookups
 	if how.traced {
 		s.calls.traced, s.records.traced, s.lookups.traced = "admit calls", "record tokens", "look up tokens"
 	}

@@ -196,7 +196,7 @@ func TestServersRoleMayDoNothingButItsWork(t *testing.T) {
 		"dpop_key_owners INSERT", "dpop_key_owners SELECT", "dpop_key_owners.client_id UPDATE", "dpop_key_owners.first_shown UPDATE", "dpop_key_owners.last_shown UPDATE",
 		"gateway_resources SELECT", "gateway_revision SELECT", "grants SELECT", "oldest_build SELECT",
 		"resource_base_urls SELECT", "resource_scopes SELECT", "resources SELECT", "revoked_dpop_keys SELECT", "routes SELECT", "schema_version SELECT", "signing_keys SELECT",
-		"spent_proofs INSERT", "spent_proofs SELECT", "tokens INSERT", "tokens SELECT", "tokens.revoked_at UPDATE",
+		"spent_proofs INSERT", "spent_proofs SELECT", "token_revisions SELECT", "tokens INSERT", "tokens SELECT", "tokens.revoked_at UPDATE",
 	}
 	same(t, want, list[string](t, admin, `
 		select table_name || ' ' || privilege_type collate "C" from information_schema.role_table_grants where grantee = 'authz_server'
