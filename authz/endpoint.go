@@ -94,6 +94,9 @@ func (s *Server) endpoint(d *door, name string, h handlerFunc) http.Handler {
 	})
 }
 
+// maxRequestAttrs is how many a line in the log may have: room for them is made once.
+const maxRequestAttrs = 19
+
 // requestTimeout bounds a request from its header on; it then gets a 503.
 const requestTimeout = 5 * time.Second
 
@@ -126,14 +129,14 @@ func (s *Server) finish(ctx context.Context, ev *event, a *attempt) {
 	if ev.folded || ev.err != nil && isShed(ev.err) {
 		return
 	}
-	attrs := []slog.Attr{
+	attrs := append(make([]slog.Attr, 0, maxRequestAttrs),
 		slog.String("request_id", ev.requestID),
 		slog.String("endpoint", ev.endpoint),
 		slog.Int("status", ev.status),
 		slog.String("outcome", outcome),
 		slog.Float64("elapsed_ms", float64(elapsed.Microseconds())/1000),
 		slog.String("remote", ev.remote),
-	}
+	)
 	for _, a := range []struct{ key, value string }{
 		{"client_id", ev.clientID}, {"gateway", ev.gatewayID}, {"credential", ev.credential}, {"resource", ev.resource}, {"jkt", ev.jkt}, {"x5t", ev.x5t}, {"token_type", ev.tokenType}, {"trace_id", ev.trace.TraceID()},
 	} {

@@ -49,7 +49,10 @@ func (p *program) serve(ctx context.Context) error {
 	if p.json {
 		c.LogFormat = "json"
 	}
-	log := c.logger(p.err)
+	buffer := &logBuffer{to: p.err}
+	defer buffer.flush()
+	log := c.logger(buffer)
+	log = slog.New(promptHandler{log.Handler(), buffer})
 	// Before anything is missed that was only misspelt.
 	for _, name := range unknownVariables(os.Environ()) {
 		log.Warn(unknownVariable, "name", name)

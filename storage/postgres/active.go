@@ -41,9 +41,7 @@ where` + onPrimarySQL
 
 // unchangedSQL tells the revisions by which what is kept of tokens holds or does not.
 const unchangedSQL = `
-select v.revision, r.slot, r.revision
-from authz.gateway_revision v, authz.token_revisions r
-where v.only_row and r.slot = any($1) and` + onPrimarySQL
+select r.slot, r.revision from authz.token_revisions r where r.slot = any($1)`
 
 // lookup is what ActiveToken is asked.
 type lookup struct {
@@ -100,33 +98,33 @@ func (s *Store) lookUp(ctx context.Context, lookups []lookup) ([]found, error) {
 // stillActive answers by what is kept, where that holds, and tells for which lookups it
 // does not.
 func (s *Store) stillActive(ctx context.Context, lookups []lookup) (answers []found, changed []int, err error) {
-	slots := make([]int16, len(lookups))
+	slots := make([]int16, len(lookups), len(lookups)+1)
 	for i := range lookups {
 		slots[i] = slotOf(lookups[i].digest)
 	}
-	var all int64
-	revisions := make(map[int16]int64, len(slots))
 	conn, era, err := s.acquire(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer conn.Release()
-	rows, err := conn.Query(ctx, unchangedSQL, pgtype.FlatArray[int16](slots))
+	rows, err := conn.Query(ctx, unchangedSQL, pgtype.FlatArray[int16](append(slots, slotOfAll)))
 	if err != nil {
 		return nil, nil, err
 	}
+	revisions := make(map[int16]int64, len(slots)+1)
 	var slot int16
-	var own int64
-	if _, err = pgx.ForEachRow(rows, []any{&all, &slot, &own}, func() error {
-		revisions[slot] = own
+	var revision int64
+	if _, err = pgx.ForEachRow(rows, []any{&slot, &revision}, func() error {
+		revisions[slot] = revision
 		return nil
 	}); err != nil {
 		return nil, nil, err
 	}
+	all, known := revisions[slotOfAll]
 	answers = make([]found, len(lookups))
 	for i, l := range lookups {
 		own, ok := revisions[slots[i]]
-		if ok && l.kept.era == era && l.kept.own == own && l.kept.all == all && s.kept.knows(l.gateway, all) {
+		if known && ok && l.kept.era == era && l.kept.own == own && l.kept.all == all && s.kept.knows(l.gateway, all) {
 			answers[i] = l.answer(&l.kept.token)
 		} else {
 			changed = append(changed, i)

@@ -231,8 +231,11 @@ func (g *group[Q, A]) askAll(ctx context.Context, batch []*question[Q, A]) (err 
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, groupTimeout)
-	defer cancel()
+	if _, bounded := ctx.Deadline(); !bounded { // a request's own is no later
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, groupTimeout)
+		defer cancel()
+	}
 	all := make([]Q, len(batch))
 	for i, q := range batch {
 		all[i] = q.ask

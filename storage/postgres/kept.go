@@ -65,6 +65,9 @@ const (
 	maxKeptCallers = 1024
 )
 
+// slotOfAll has the revision of authz.gateway_revision.
+const slotOfAll int16 = -1
+
 // slotOf is the token's row of authz.token_revisions.
 func slotOf(digest authz.Digest) int16 { return int16(digest[0])<<2 | int16(digest[1])>>6 }
 

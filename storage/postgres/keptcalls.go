@@ -20,8 +20,8 @@ const admitKeptSQL = `
 with held as materialized (
   select c.n, c.proof, c.iat
   from unnest($1::bytea[], $2::timestamptz[], $3::bigint[], $4::smallint[], $5::bigint[]) with ordinality as c (proof, iat, revision, slot, own, n)
-  where c.revision = (select v.revision from authz.gateway_revision v where v.only_row)
-    and c.own = (select r.revision from authz.token_revisions r where r.slot = c.slot) and` + onPrimarySQL + `
+  where c.revision = (select r.revision from authz.token_revisions r where r.slot = -1)
+    and c.own = (select r.revision from authz.token_revisions r where r.slot = c.slot)
 ), spent as (
   insert into authz.spent_proofs (digest, iat)
   select h.proof, h.iat from held h where h.proof is not null order by h.proof
