@@ -396,12 +396,12 @@ func (c *config) validateURLs() error {
 	return nil
 }
 
-func (c *config) logger(w io.Writer) *slog.Logger {
+func (c *config) logHandler(w io.Writer) slog.Handler {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	if c.LogFormat == "text" {
-		return slog.New(slog.NewTextHandler(w, options))
+		return slog.NewTextHandler(w, options)
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.NewJSONHandler(w, options)
 }
 
 // unknownVariables are those that look like ours but are none, such as

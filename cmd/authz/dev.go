@@ -117,7 +117,7 @@ func (p *program) dev(ctx context.Context, f devFlags) (err error) {
 		config: authz.Config{
 			Issuer: issuer, ProofLifetime: authz.DefaultProofLifetime, ClockSkew: authz.DefaultClockSkew,
 			TokenEndpointAliases: loopbackAliases(public.Addr()),
-			Sealer:               demo.sealer, Log: c.logger(p.err),
+			Sealer:               demo.sealer, Log: slog.New(c.logHandler(p.err)),
 			NonceSecrets: [][]byte{demo.SealingKey}, RequireNonce: c.DpopNonce == "required",
 			SigningAlgorithm: jwks.Algorithm(c.SigningAlg), KeyRotation: c.KeyRotation, KeyPublishAhead: c.KeyPublishAhead,
 		},

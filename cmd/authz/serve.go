@@ -49,10 +49,8 @@ func (p *program) serve(ctx context.Context) error {
 	if p.json {
 		c.LogFormat = "json"
 	}
-	buffer := &logBuffer{to: p.err}
-	defer buffer.flush()
-	log := c.logger(buffer)
-	log = slog.New(promptHandler{log.Handler(), buffer})
+	log, flush := newLateLog(p.err, c.logHandler)
+	defer flush()
 	// Before anything is missed that was only misspelt.
 	for _, name := range unknownVariables(os.Environ()) {
 		log.Warn(unknownVariable, "name", name)
