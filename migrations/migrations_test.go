@@ -18,6 +18,31 @@ import (
 // The tests of this package cannot use pgtest, which imports it, and some of
 // them need a Postgres in which the server's role is missing.
 
+// A token that was there before is one that instances keep, too.
+func tellOfOldTokens(t *testing.T, url string) {
+	conn := connect(t, url)
+	if err := upTo(t.Context(), conn, 13); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `select authz.create_partitions(clock_timestamp())`)
+	exec(t, conn, `insert into authz.tokens (jti, digest, client_id, resource, scope, issued_at, expires_at, client_generation, resource_generation)
+		select authz.uuidv7_floor(now()), sha256('token'), 'client', 'resource', '', now(), now() + interval '1 hour', 1, 1`)
+	if err := Up(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	const revisions = `select string_agg(revision::text, ' ' order by slot) from authz.token_revisions`
+	before := list(t, conn, revisions)
+	for _, role := range []string{"origin", "replica"} {
+		exec(t, conn, `begin`)
+		exec(t, conn, `set local session_replication_role = `+role)
+		exec(t, conn, `update authz.tokens set revoked_at = now()`)
+		if after := list(t, conn, revisions); after[0] == before[0] {
+			t.Errorf("as %s: no revision changes", role)
+		}
+		exec(t, conn, `rollback`)
+	}
+}
+
 // cluster runs a Postgres for one test, in which there is no role but its owner.
 func cluster(t *testing.T) *pgdev.Postgres {
 	t.Helper()
@@ -113,6 +138,7 @@ func TestMigrations(t *testing.T) {
 	p := cluster(t)
 	for name, check := range map[string]func(*testing.T, string){
 		"IndexTheTrailOfToday":           indexToday,
+		"TellOfChangesOfOldTokens":       tellOfOldTokens,
 		"RunOneByOne":                    runOneByOne,
 		"AgainChangeNothing":             againChangeNothing,
 		"AtOnceAllSucceed":               atOnceAllSucceed,

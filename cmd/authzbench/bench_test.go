@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 
 // What docs/performance.md says of round trips, whatever the machine.
 var documentedTrips = map[string]int{
-	"token": 1, "bearer": 1, "private-key": 1, "revoke": 1, "introspect-jwt": 1, "introspect-opaque": 1, "verify": 1,
+	"token": 1, "bearer": 1, "private-key": 1, "revoke": 1, "introspect-jwt": 1, "introspect-opaque": 1, "introspect-first": 1, "verify": 1, "verify-first": 1,
 }
 
 func TestEachRowIsMeasuredBesideItsFloor(t *testing.T) {

@@ -147,11 +147,45 @@ func introspectionsOf(form func(string) bool) func(*kit, *server, int) ([][]byte
 	}
 }
 
+// firstIntrospections are of tokens that are issued here, each of which is asked about
+// once: the server has kept nothing of it.
+func (k *kit) firstIntrospections(s *server, n int) ([][]byte, error) {
+	tokens, err := k.newTokens(n)
+	if err != nil {
+		return nil, err
+	}
+	credentials := basic(gateway, k.secrets[gateway])
+	return inParallel(len(tokens), func(i int) ([]byte, error) {
+		return post(s.public, pathIntrospect, "token="+tokens[i], "Authorization", credentials), nil
+	})
+}
+
+// newTokens issues up to n bound tokens.
+func (k *kit) newTokens(n int) ([]string, error) {
+	requests, err := k.boundRequests(k.server, n)
+	if err != nil {
+		return nil, err
+	}
+	return k.issue(context.Background(), requests)
+}
+
 // verifications are calls that a gateway asks about, each with a proof of its own.
 func (k *kit) verifications(s *server, n int) ([][]byte, error) {
+	return k.verificationsOf(s, n, slices.DeleteFunc(slices.Clone(k.tokens), opaque))
+}
+
+// firstVerifications are calls each of which comes with a token of its own.
+func (k *kit) firstVerifications(s *server, n int) ([][]byte, error) {
+	tokens, err := k.newTokens(n)
+	if err != nil {
+		return nil, err
+	}
+	return k.verificationsOf(s, len(tokens), tokens)
+}
+
+func (k *kit) verificationsOf(s *server, n int, tokens []string) ([][]byte, error) {
 	credentials := basic(gateway, k.secrets[gateway])
 	host, path, _ := strings.Cut(strings.TrimPrefix(callURL, "https://"), "/")
-	tokens := slices.DeleteFunc(slices.Clone(k.tokens), opaque)
 	return inParallel(n, func(i int) ([]byte, error) {
 		token := tokens[i%len(tokens)]
 		proof, err := k.dpop.Proof("POST", callURL, time.Now(), dpopbind.ProofOptions{AccessToken: token})

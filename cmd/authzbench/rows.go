@@ -47,9 +47,11 @@ func groups() []group {
 	}, {
 		{name: "introspect-jwt", make: introspectionsOf(jwtOf), again: true, check: isActive},
 		{name: "introspect-opaque", make: introspectionsOf(opaque), again: true, check: isActive},
+		{name: "introspect-first", make: (*kit).firstIntrospections, check: isActive},
 		{name: "introspect-floor", floor: true, make: introspectionsOf(jwtOf), again: true, check: isActive},
 	}, {
 		{name: "verify", internal: true, make: (*kit).verifications, check: isAdmitted},
+		{name: "verify-first", internal: true, make: (*kit).firstVerifications, check: isAdmitted},
 		{name: "verify-floor", floor: true, make: (*kit).verifications, check: isAdmitted},
 	}}
 }

@@ -39,7 +39,9 @@ left join lateral (
     offset 0) t) t on t.active
 where` + onPrimarySQL
 
-// unchangedSQL tells the revisions by which what is kept of tokens holds or does not.
+// unchangedSQL tells the revisions by which what is kept of tokens holds or does not. It
+// does not look whether this is the primary: behind a pooler, where a connection may
+// come to lead to a standby, nothing is kept.
 const unchangedSQL = `
 select r.slot, r.revision from authz.token_revisions r where r.slot = any($1)`
 
@@ -69,9 +71,14 @@ func (s *Store) ActiveToken(ctx context.Context, digest authz.Digest, gateway au
 
 // alikeLookups tells whether two share a statement.
 func alikeLookups(a, b lookup) bool {
-	if a.kept != nil || b.kept != nil {
-		return a.kept != nil && b.kept != nil
+	if a.kept != nil && b.kept != nil {
+		return true
 	}
+	return a.kept == nil && b.kept == nil && sameCaller(a, b)
+}
+
+// sameCaller tells whether two can be read by one statement.
+func sameCaller(a, b lookup) bool {
 	return a.gateway.ClientID == b.gateway.ClientID && a.gateway.Revision == b.gateway.Revision
 }
 
@@ -81,18 +88,26 @@ func (s *Store) lookUp(ctx context.Context, lookups []lookup) ([]found, error) {
 		return s.activeTokens(ctx, lookups)
 	}
 	answers, changed, err := s.stillActive(ctx, lookups)
-	if err != nil {
-		return nil, err
-	}
-	// One by one: they may be of several callers, and are few.
-	for _, i := range changed {
-		again, err := s.activeTokens(ctx, lookups[i:i+1])
-		if err != nil {
-			return nil, err
+	for err == nil && len(changed) > 0 {
+		var read []lookup
+		var of, left []int
+		for _, i := range changed {
+			if sameCaller(lookups[changed[0]], lookups[i]) {
+				read, of = append(read, lookups[i]), append(of, i)
+			} else {
+				left = append(left, i)
+			}
 		}
-		answers[i] = again[0]
+		var again []found
+		if again, err = s.activeTokens(ctx, read); err != nil {
+			break
+		}
+		for n, i := range of {
+			answers[i] = again[n]
+		}
+		changed = left
 	}
-	return answers, nil
+	return answers, err
 }
 
 // stillActive answers by what is kept, where that holds, and tells for which lookups it

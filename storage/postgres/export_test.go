@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -66,3 +68,53 @@ func (s *Store) AdvanceFollower(ctx context.Context, name, holder string, from, 
 		return advanceFollower(ctx, tx, name, holder, from, to)
 	})
 }
+
+// AgeKept makes what is kept of tokens older.
+func (s *Store) AgeKept(by time.Duration) {
+	for _, k := range []*keptTokens{&s.kept, &s.keptCalls} {
+		k.mu.Lock()
+		for _, half := range []map[authz.Digest]*keptToken{k.recent, k.earlier} {
+			for digest, t := range half {
+				older := *t
+				older.read = t.read.Add(-by)
+				half[digest] = &older
+			}
+		}
+		k.mu.Unlock()
+	}
+}
+
+// Kept is how many tokens are kept for look-ups and for calls.
+func (s *Store) Kept() (lookups, calls int) {
+	return s.kept.count(), s.keptCalls.count()
+}
+
+func (k *keptTokens) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.recent) + len(k.earlier)
+}
+
+// KeepMany keeps n tokens with a scope of this size, and callers, and tells how many of
+// each are left, and the greatest weight of a half.
+func KeepMany(n, scope int) (tokens, callers, weight int) {
+	var k keptTokens
+	for i := range n {
+		t := authz.Token{Digest: authz.DigestOf(strconv.Itoa(i)), Scope: strings.Repeat("s", scope), ExpiresAt: time.Now().Add(time.Hour)}
+		k.learn(&keptToken{token: t, read: time.Now()})
+		k.learnCaller(0, authz.Caller{ClientID: strconv.Itoa(i)}, 1)
+		if k.of(t.Digest, time.Now()) == nil {
+			panic("what was kept last is not there")
+		}
+		weight = max(weight, k.weight)
+	}
+	return k.count(), len(k.callers), weight
+}
+
+const (
+	KeptFor       = keptFor
+	MaxKeptWeight = maxKeptWeight
+	SlotOfAll     = slotOfAll
+)
+
+var SlotOf = slotOf

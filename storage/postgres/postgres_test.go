@@ -23,24 +23,29 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestStoreKeepsItsContract(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Stores {
-		db := pgtest.New(t)
-		admin := connect(t, db.OwnerURL)
-		// Enough connections for what comes at once to be at once.
-		many := postgres.Configure(func(c *pgxpool.Config) { c.MaxConns = 16 })
-		return storetest.Stores{
-			Operator: open(t, db.OwnerURL, many),
-			Servers: [2]authz.Store{
-				open(t, db.ServerURL, postgres.AsServer(), many),
-				open(t, db.ServerURL, postgres.AsServer(), many),
-			},
-			Events:      func(t *testing.T) []authz.AuditEvent { return events(t, admin) },
-			SpentProofs: func(t *testing.T) int { return count(t, admin, "spent_proofs") },
-			ExpireSecret: func(t *testing.T, clientID string, secret authz.Digest, at time.Time) {
-				exec(t, admin, `update authz.client_secrets set expires_at = $3 where client_id = $1 and digest = $2`,
-					clientID, secret[:], at)
-			},
-		}
+		stores, _ := contractStores(t)
+		return stores
 	})
+}
+
+func contractStores(t *testing.T) (stores storetest.Stores, servers [2]*postgres.Store) {
+	t.Helper()
+	db := pgtest.New(t)
+	admin := connect(t, db.OwnerURL)
+	// Enough connections for what comes at once to be at once.
+	many := postgres.Configure(func(c *pgxpool.Config) { c.MaxConns = 16 })
+	for i := range servers {
+		servers[i] = open(t, db.ServerURL, postgres.AsServer(), many)
+		stores.Servers[i] = servers[i]
+	}
+	stores.Operator = open(t, db.OwnerURL, many)
+	stores.Events = func(t *testing.T) []authz.AuditEvent { return events(t, admin) }
+	stores.SpentProofs = func(t *testing.T) int { return count(t, admin, "spent_proofs") }
+	stores.ExpireSecret = func(t *testing.T, clientID string, secret authz.Digest, at time.Time) {
+		exec(t, admin, `update authz.client_secrets set expires_at = $3 where client_id = $1 and digest = $2`,
+			clientID, secret[:], at)
+	}
+	return stores, servers
 }
 
 func open(t testing.TB, url string, options ...postgres.Option) *postgres.Store {
